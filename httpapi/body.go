@@ -1,0 +1,83 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// readBody returns the request's body, whole: at most maxBodyBytes of a media type that is taken as JSON. An absent
+// body is empty, whatever its type.
+func (c *call) readBody() ([]byte, error) {
+	if c.r.ContentLength == 0 {
+		return nil, nil
+	}
+	if c.r.ContentLength > maxBodyBytes {
+		return nil, errTooLarge
+	}
+	// MaxBytesReader closes the connection behind a body that is too large; it must see net/http's own writer.
+	body, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, maxBodyBytes))
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	if len(body) == 0 {
+		return nil, nil
+	}
+	return body, c.checkMediaType()
+}
+
+var errTooLarge = &refusal{status: http.StatusRequestEntityTooLarge, detail: "the body is larger than 1 MiB"}
+
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &refusal{status: http.StatusRequestTimeout, detail: "the body did not arrive within " + bodyTimeout.String()}
+	default:
+		return malformed("", "the body could not be read: "+err.Error())
+	}
+}
+
+// checkMediaType refuses what is not taken as JSON: 415. curl sends its -d as a form, so that type is taken too.
+func (c *call) checkMediaType() error {
+	takes := []string{contentJSON, "application/x-www-form-urlencoded"}
+	if c.r.Method == http.MethodPatch {
+		takes = append(takes, "application/merge-patch+json")
+	}
+	refused := &refusal{status: http.StatusUnsupportedMediaType, detail: "the body must be JSON: Content-Type " + contentJSON + ", in UTF-8, not compressed"}
+	if coding := c.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return refused
+	}
+	given := c.r.Header.Values("Content-Type")
+	if len(given) == 0 {
+		return nil
+	}
+	mediaType, params, err := mime.ParseMediaType(given[0])
+	if err != nil || len(given) > 1 || !slices.Contains(takes, mediaType) {
+		return refused
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return refused
+	}
+	return nil
+}
+
+// noBody refuses a body where the call takes none, so that nothing that a client says is passed over in silence.
+func (c *call) noBody() error {
+	body, err := c.readBody()
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		return malformed("", "this call takes no body")
+	}
+	return nil
+}

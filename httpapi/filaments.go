@@ -1,0 +1,63 @@
+package httpapi
+
+import (
+	"context"
+	"strings"
+
+	"raft3d/farm"
+)
+
+func (s *Server) listFilaments(ctx context.Context, c *call) error {
+	q := farm.Query{Kind: farm.KindFilament}
+	kind, given, err := c.query.get("type")
+	if err != nil {
+		return err
+	}
+	if given {
+		if q.Type, err = filamentType(kind); err != nil {
+			return err
+		}
+	}
+	if q.Color, _, err = c.query.get("color"); err != nil {
+		return err
+	}
+	if q.Labels, err = c.query.labels(); err != nil {
+		return err
+	}
+	return s.list(ctx, c, q)
+}
+
+func filamentType(given string) (string, error) {
+	for _, known := range farm.FilamentTypes {
+		if strings.EqualFold(given, known) {
+			return known, nil
+		}
+	}
+	return "", malformed("type", "must be one of "+strings.Join(farm.FilamentTypes, " "))
+}
+
+func (s *Server) createFilament(ctx context.Context, c *call) error {
+	var f farm.CreateFilament
+	if err := c.decode(creation(&f.Text, fields{
+		"type":                      text(&f.Type),
+		"color":                     text(&f.Color),
+		"total_weight_in_grams":     grams(&f.Total),
+		"remaining_weight_in_grams": optional(&f.Remaining, grams),
+	})); err != nil {
+		return err
+	}
+	return s.add(ctx, c, f)
+}
+
+func (s *Server) patchFilament(ctx context.Context, c *call) error {
+	f := farm.PatchFilament{Patch: farm.Patch{ID: farm.ID(c.id)}}
+	if err := c.decode(patch(&f.Patch, fields{
+		"type":                      lasting(&f.Type, text),
+		"color":                     lasting(&f.Color, text),
+		"total_weight_in_grams":     lasting(&f.Total, grams),
+		"remaining_weight_in_grams": lasting(&f.Remaining, grams),
+	})); err != nil {
+		return err
+	}
+	return s.change(ctx, c, f)
+}

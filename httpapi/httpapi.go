@@ -1,0 +1,170 @@
+// Package httpapi talks to the people and programs that use the farm: REST over HTTP, as API.md promises it.
+//
+// There are three nouns: a Server, a route (what may be asked for, see routes.go), and a call (one request on its
+// way). Whatever can be refused without asking the cluster is refused here, with the field named: the form of a
+// request, its size, its parameters. Whatever depends on the farm as it stands is left to farm.Decide, which
+// answers while the log is applied; nothing in this package reads first and writes afterwards.
+//
+// The Server sees the world through two interfaces of its own, Farm and Cluster. It owns no goroutine and keeps no
+// state but counters; net/http calls it from many goroutines at once. Every call has a deadline, every body a
+// bound, and the calls in flight are counted. Middleware stands around the router, never in it, so that unknown
+// paths pass through it as well.
+//
+// Never write to the client while a View is open, but through list, which bounds each write: a View pins a state of
+// the store.
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"raft3d/farm"
+	"raft3d/raftnode"
+)
+
+// Farm is the print farm as the cluster has agreed on it. Errors that a client can act on are *farm.Error; any
+// other is a fault of this node.
+type Farm interface {
+	// Do has the cluster decide c and returns what it made, or the farm's refusal. When ctx ends first, the error
+	// is Unavailable and says whether the command may still take effect.
+	Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error)
+	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is.
+	View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error
+}
+
+// Cluster is the group of nodes that keeps the farm, seen from this node. Its errors are like those of Farm.
+type Cluster interface {
+	// Status is this node's own view; it never blocks.
+	Status() raftnode.Status
+	// ClusterStatus is Status with match indexes and contacts from the leader, where the leader answers.
+	ClusterStatus(ctx context.Context) (raftnode.Status, error)
+	// AddMember admits m as a learner and returns it as admitted. It is idempotent by MemberID where that is given.
+	AddMember(ctx context.Context, m raftnode.Member) (raftnode.Member, error)
+	// RemoveMember removes the member with that name for ever; force accepts the loss of a live quorum.
+	RemoveMember(ctx context.Context, id string, force bool) error
+	// Promote makes a learner that has caught up a voter.
+	Promote(ctx context.Context, id string) error
+	// TransferLeader moves the leadership to the named member, or to the best one where id is empty.
+	TransferLeader(ctx context.Context, id string) (leader string, err error)
+	// TakeSnapshot writes a snapshot of the applied state now and drops the log before it.
+	TakeSnapshot(ctx context.Context) (index, term uint64, bytes int64, err error)
+}
+
+// Build says which program this is.
+type Build struct {
+	Version string // empty: "dev"
+	Commit  string // empty: "unknown"
+}
+
+// Config is what a Server needs. Only Farm and Cluster have no default.
+type Config struct {
+	Farm    Farm
+	Cluster Cluster
+	Logger  *slog.Logger // nil: nothing is logged
+
+	// Registry is what /metrics shows; the Server adds its own collectors to it, and those of the Go runtime and of
+	// the process. nil: a new one.
+	Registry *prometheus.Registry
+	Build    Build
+
+	DiskNearlyFull func() bool      // must not block; nil: never
+	Failed         func() error     // the error that stopped this node for good, for /livez; must not block; nil: never
+	Now            func() time.Time // nil: time.Now
+	NewID          func() string    // ids of objects created without one; nil: UUIDv7
+
+	MaxInFlight int // calls served at once; more are refused with 429. 0: 4096, a few hundred bytes to 1 MiB each
+}
+
+const (
+	defaultMaxInFlight = 4096 // calls
+	defaultTimeout     = 5 * time.Second
+	minTimeout         = time.Millisecond
+	maxTimeout         = 60 * time.Second
+	maxBodyBytes       = 1 << 20
+	bodyTimeout        = 15 * time.Second // for the whole body to arrive
+	writeTimeout       = 15 * time.Second // for an answer, or for each part of a long one, to be taken
+)
+
+// Server answers HTTP requests. Make it with New.
+type Server struct {
+	farm    Farm
+	cluster Cluster
+	log     *slog.Logger
+	build   Build
+
+	diskNearlyFull func() bool
+	failed         func() error
+	now            func() time.Time
+	newID          func() string
+	maxInFlight    int64
+
+	router    *mux.Router
+	resources map[string]*resource // by path template
+	scrape    http.Handler         // GET /metrics
+	metrics   *metrics
+
+	inFlight atomic.Int64
+	draining atomic.Bool
+	seen     atomic.Uint64 // the newest revision that an answer showed
+}
+
+// New returns a Server that is ready to serve. It panics if c.Registry already has collectors of the same names.
+func New(c Config) *Server {
+	s := &Server{
+		farm:           c.Farm,
+		cluster:        c.Cluster,
+		log:            c.Logger,
+		build:          Build{Version: cmp.Or(c.Build.Version, "dev"), Commit: cmp.Or(c.Build.Commit, "unknown")},
+		diskNearlyFull: c.DiskNearlyFull,
+		failed:         c.Failed,
+		now:            c.Now,
+		newID:          c.NewID,
+		maxInFlight:    int64(cmp.Or(c.MaxInFlight, defaultMaxInFlight)),
+	}
+	s.router, s.resources = newRouter(routes)
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.diskNearlyFull == nil {
+		s.diskNearlyFull = func() bool { return false }
+	}
+	if s.failed == nil {
+		s.failed = func() error { return nil }
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.newID == nil {
+		s.newID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	registry := c.Registry
+	if registry == nil {
+		registry = prometheus.NewRegistry()
+	}
+	s.metrics, s.scrape = newMetrics(s, registry)
+	return s
+}
+
+// Handler is what an http.Server serves. Set that server's limits with ServerTimeouts.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Drain makes /readyz say 503 from now on, so that load balancers turn away; all else goes on. It is called when
+// a shutdown begins.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// ServerTimeouts sets the limits on h that the Server cannot set itself: on headers and idle connections. Bodies and
+// answers are bounded call by call, so ReadTimeout and WriteTimeout stay 0: they would cut long lists, and a
+// ReadTimeout cancels calls that wait longer than it.
+func ServerTimeouts(h *http.Server) {
+	h.ReadHeaderTimeout = 5 * time.Second
+	h.IdleTimeout = 60 * time.Second
+	h.MaxHeaderBytes = 32 << 10
+}

@@ -1,0 +1,107 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+
+	"raft3d/farm"
+)
+
+// What all kinds of object have in common: reading one, creating, changing and deleting one, and the fields of Text.
+
+// object answers with the object of that kind that the path names.
+func object(kind farm.Kind) handler {
+	return func(s *Server, ctx context.Context, c *call) error {
+		if err := c.noBody(); err != nil {
+			return err
+		}
+		var found []byte
+		err := s.farm.View(ctx, c.read, func(v farm.View) error {
+			c.w.setRevision(v.Revision())
+			object, ok := v.Get(kind, farm.ID(c.id))
+			if !ok {
+				return &farm.Error{Kind: farm.NotFound, Detail: fmt.Sprintf("there is no %s %q", kind, c.id)}
+			}
+			found = bytes.Clone(object)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return sendObject(c.w, http.StatusOK, found)
+	}
+}
+
+// remove deletes the object of that kind that the path names.
+func remove(kind farm.Kind) handler {
+	return func(s *Server, ctx context.Context, c *call) error {
+		if err := c.noBody(); err != nil {
+			return err
+		}
+		if _, err := s.do(ctx, c, farm.Delete{Kind: kind, ID: farm.ID(c.id)}); err != nil {
+			return err
+		}
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+}
+
+// do has the cluster decide a command, and notes the state that it led to.
+func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Result, error) {
+	result, err := s.farm.Do(ctx, command, s.stamp())
+	if err == nil {
+		c.w.setRevision(result.Revision)
+	}
+	return result, err
+}
+
+// add creates an object and answers with it.
+func (s *Server) add(ctx context.Context, c *call, command farm.Command) error {
+	result, err := s.do(ctx, c, command)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", c.route.path+"/"+string(result.ID))
+	return sendObject(c.w, http.StatusCreated, result.Object)
+}
+
+// change alters an object and answers with it.
+func (s *Server) change(ctx context.Context, c *call, command farm.Command) error {
+	result, err := s.do(ctx, c, command)
+	if err != nil {
+		return err
+	}
+	return sendObject(c.w, http.StatusOK, result.Object)
+}
+
+// sendObject answers with an object in the form that it is stored in.
+func sendObject(w *response, status int, object []byte) error {
+	var version struct {
+		Revision uint64 `json:"revision"`
+	}
+	if err := json.Unmarshal(object, &version); err != nil {
+		return fmt.Errorf("read the revision of an object to send: %w", err)
+	}
+	w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(version.Revision, 10)))
+	send(w, status, contentJSON, append(object[:len(object):len(object)], '\n'))
+	return nil
+}
+
+// creation is the fields of every creation, and those of its kind.
+func creation(t *farm.Text, more fields) fields {
+	takes := fields{"id": text(&t.ID), "name": text(&t.Name), "notes": text(&t.Notes), "labels": labels(&t.Labels)}
+	maps.Copy(takes, more)
+	return takes
+}
+
+// patch is the fields of every merge patch, and those of its kind.
+func patch(p *farm.Patch, more fields) fields {
+	takes := fields{"name": removable(&p.Name, text), "notes": removable(&p.Notes, text), "labels": labelPatch(&p.Labels)}
+	maps.Copy(takes, more)
+	return takes
+}

@@ -1,0 +1,158 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"raft3d/farm"
+)
+
+// query is a request's parameters: only such as its route takes, each once but for label.
+type query url.Values
+
+// parseQuery refuses what the route does not take, naming it.
+func parseQuery(raw string, takes []string) (query, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, malformed("", "the query string cannot be read: "+err.Error())
+	}
+	var faults []farm.FieldError
+	for name, given := range values {
+		switch {
+		case !slices.Contains(takes, name):
+			detail := "this call takes no parameter of that name; it takes none"
+			if len(takes) > 0 {
+				detail = "this call takes no parameter of that name; it takes " + strings.Join(takes, ", ")
+			}
+			faults = append(faults, farm.FieldError{Field: name, Detail: detail})
+		case len(given) > 1 && name != paramLabel:
+			faults = append(faults, farm.FieldError{Field: name, Detail: "may be given only once"})
+		}
+	}
+	return query(values), collect(farm.Malformed, faults)
+}
+
+// collect makes one error of many faults, in the order of their fields; nil of none.
+func collect(kind farm.ErrorKind, faults []farm.FieldError) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(faults, func(a, b farm.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	return &farm.Error{Kind: kind, Field: faults[0].Field, Detail: faults[0].Detail, More: faults[1:]}
+}
+
+// get returns a parameter that must have a value where it is given.
+func (q query) get(name string) (value string, given bool, err error) {
+	values, given := q[name]
+	if !given {
+		return "", false, nil
+	}
+	if value = strings.TrimSpace(values[0]); value == "" {
+		return "", true, malformed(name, "must have a value where it is given")
+	}
+	return value, true, nil
+}
+
+// flag returns a parameter that is true or false; given without a value it is true.
+func (q query) flag(name string) (bool, error) {
+	values, given := q[name]
+	if !given {
+		return false, nil
+	}
+	switch values[0] {
+	case "", "true", "1":
+		return true, nil
+	case "false", "0":
+		return false, nil
+	}
+	return false, malformed(name, "must be true or false")
+}
+
+// timeout returns how long the call may take.
+func (q query) timeout() (time.Duration, error) {
+	value, given, err := q.get(paramTimeout)
+	if !given || err != nil {
+		return defaultTimeout, err
+	}
+	timeout, err := time.ParseDuration(value)
+	if err != nil {
+		timeout, err = time.ParseDuration(value + "s")
+	}
+	if err != nil || timeout < minTimeout || timeout > maxTimeout {
+		return 0, malformed(paramTimeout, "must be 1ms to 60s: a number of seconds, or a number with its unit such as 250ms")
+	}
+	return timeout, nil
+}
+
+// readOptions returns how fresh the answer must be.
+func (q query) readOptions() (farm.ReadOptions, error) {
+	var o farm.ReadOptions
+	level, given, err := q.get(paramConsistency)
+	if err != nil {
+		return o, err
+	}
+	switch {
+	case !given, level == "linearizable":
+	case level == "stale":
+		o.Stale = true
+	default:
+		return o, malformed(paramConsistency, "must be linearizable or stale")
+	}
+	revision, given, err := q.get(paramMinRevision)
+	if !given || err != nil {
+		return o, err
+	}
+	if !o.Stale {
+		return o, malformed(paramMinRevision, "is for consistency=stale only; a linearizable read sees every change that was acknowledged")
+	}
+	if o.MinRevision, err = strconv.ParseUint(revision, 10, 64); err != nil {
+		return o, malformed(paramMinRevision, "must be a revision: a whole number of 0 or more")
+	}
+	return o, nil
+}
+
+// id returns a parameter that names an object.
+func (q query) id(name string) (farm.ID, error) {
+	value, given, err := q.get(name)
+	if given && err == nil && !validID(value) {
+		err = malformed(name, "must be an id: "+idForm)
+	}
+	return farm.ID(value), err
+}
+
+// labels returns what the label parameters ask for, each key:value.
+func (q query) labels() ([]farm.Label, error) {
+	var labels []farm.Label
+	for _, given := range q[paramLabel] {
+		key, value, ok := strings.Cut(given, ":")
+		if !ok || key == "" {
+			return nil, malformed(paramLabel, fmt.Sprintf("must be key:value, not %.80q", given))
+		}
+		labels = append(labels, farm.Label{Key: key, Value: value})
+	}
+	return labels, nil
+}
+
+const idForm = "1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
+
+// validID says whether an object or a member could have that id.
+func validID(id string) bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for _, b := range []byte(id) {
+		switch {
+		case 'A' <= b && b <= 'Z', 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '.', b == '_', b == '~', b == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

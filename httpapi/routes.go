@@ -1,0 +1,122 @@
+package httpapi
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gorilla/mux"
+
+	"raft3d/farm"
+)
+
+// route is one thing that may be asked for. HEAD comes with every GET, OPTIONS with every path.
+type route struct {
+	method string
+	path   string   // a gorilla/mux template; {id} is one path segment
+	query  []string // the query parameters it takes, beside those of its kind
+	kind   kind
+	handle handler
+}
+
+// handler answers a call, or returns the error to answer with. ctx ends at the call's deadline, or when the client
+// has gone.
+type handler func(s *Server, ctx context.Context, c *call) error
+
+// kind is what a route's calls have in common.
+type kind int
+
+const (
+	read     kind = iota // of the farm: takes consistency, min_revision and timeout
+	create               // makes an object: takes timeout; refused while the disk is nearly full
+	write                // changes an object or the cluster: takes timeout
+	inspect              // of this node: takes timeout
+	exempted             // of this node, and answered under any load
+)
+
+// Query parameters that more than one route takes.
+const (
+	paramTimeout     = "timeout"
+	paramConsistency = "consistency"
+	paramMinRevision = "min_revision"
+	paramLabel       = "label" // the one that may be repeated
+)
+
+// params lists the query parameters that the route takes.
+func (rt *route) params() []string {
+	switch rt.kind {
+	case read:
+		return append(slices.Clone(rt.query), paramConsistency, paramMinRevision, paramTimeout)
+	case create, write, inspect:
+		return append(slices.Clone(rt.query), paramTimeout)
+	default:
+		return rt.query
+	}
+}
+
+// routes is everything that the Server answers. The ones that are called most come first: the router tries them
+// in order.
+var routes = []route{
+	{http.MethodGet, "/api/v1/print_jobs", []string{"status", "printer_id", "filament_id", paramLabel}, read, (*Server).listJobs},
+	{http.MethodPost, "/api/v1/print_jobs", nil, create, (*Server).createJob},
+	{http.MethodGet, "/api/v1/print_jobs/{id}", nil, read, object(farm.KindJob)},
+	{http.MethodPatch, "/api/v1/print_jobs/{id}", nil, write, (*Server).patchJob},
+	{http.MethodDelete, "/api/v1/print_jobs/{id}", nil, write, remove(farm.KindJob)},
+	{http.MethodPost, "/api/v1/print_jobs/{id}/status", []string{"status"}, write, (*Server).setJobStatus},
+
+	{http.MethodGet, "/api/v1/printers", []string{"company", "model", paramLabel}, read, (*Server).listPrinters},
+	{http.MethodPost, "/api/v1/printers", nil, create, (*Server).createPrinter},
+	{http.MethodGet, "/api/v1/printers/{id}", nil, read, object(farm.KindPrinter)},
+	{http.MethodPatch, "/api/v1/printers/{id}", nil, write, (*Server).patchPrinter},
+	{http.MethodDelete, "/api/v1/printers/{id}", nil, write, remove(farm.KindPrinter)},
+
+	{http.MethodGet, "/api/v1/filaments", []string{"type", "color", paramLabel}, read, (*Server).listFilaments},
+	{http.MethodPost, "/api/v1/filaments", nil, create, (*Server).createFilament},
+	{http.MethodGet, "/api/v1/filaments/{id}", nil, read, object(farm.KindFilament)},
+	{http.MethodPatch, "/api/v1/filaments/{id}", nil, write, (*Server).patchFilament},
+	{http.MethodDelete, "/api/v1/filaments/{id}", nil, write, remove(farm.KindFilament)},
+
+	{http.MethodGet, "/api/v1/cluster", nil, inspect, (*Server).showCluster},
+	{http.MethodPost, "/api/v1/cluster/members", nil, write, (*Server).addMember},
+	{http.MethodDelete, "/api/v1/cluster/members/{id}", []string{"force"}, write, (*Server).removeMember},
+	{http.MethodPost, "/api/v1/cluster/members/{id}/promote", nil, write, (*Server).promoteMember},
+	{http.MethodPost, "/api/v1/cluster/leader", nil, write, (*Server).moveLeader},
+
+	{http.MethodGet, "/livez", []string{"verbose"}, exempted, (*Server).livez},
+	{http.MethodGet, "/readyz", []string{"verbose"}, exempted, (*Server).readyz},
+	{http.MethodGet, "/metrics", nil, exempted, (*Server).showMetrics},
+	{http.MethodGet, "/version", nil, inspect, (*Server).showVersion},
+	{http.MethodPost, "/debug/snapshot", nil, write, (*Server).takeSnapshot},
+	{http.MethodGet, "/", nil, inspect, (*Server).index},
+}
+
+// resource is what stands at one path.
+type resource struct {
+	methods map[string]*route // with HEAD
+	allow   string            // the value of an Allow header
+}
+
+// newRouter has one gorilla/mux route a path, named by its template, and what stands there. It matches the path as it
+// was sent, so that an encoded slash stays inside its segment, and it is only asked to match: mux's own answers (a
+// 301 that makes a POST a GET, plain text errors) are never given.
+func newRouter(routes []route) (*mux.Router, map[string]*resource) {
+	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	resources := map[string]*resource{}
+	for i := range routes {
+		rt := &routes[i]
+		res, ok := resources[rt.path]
+		if !ok {
+			res = &resource{methods: map[string]*route{}}
+			resources[rt.path] = res
+			router.Path(rt.path).Name(rt.path).Handler(http.NotFoundHandler())
+		}
+		res.methods[rt.method] = rt
+		if rt.method == http.MethodGet {
+			res.methods[http.MethodHead] = rt
+		}
+		res.allow = strings.Join(append(slices.Sorted(maps.Keys(res.methods)), http.MethodOptions), ", ")
+	}
+	return router, resources
+}

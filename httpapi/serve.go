@@ -1,0 +1,187 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"raft3d/farm"
+)
+
+// call is one request on its way: the route that it matched and what it asks for, checked. It lives as long as its
+// handler.
+type call struct {
+	w     *response
+	r     *http.Request
+	route *route
+	id    string // {id}, decoded and of the right form; empty where the path has none
+	query query  // the route's own parameters
+	read  farm.ReadOptions
+}
+
+// serve answers one request: it finds the route, counts the call and gives it its deadline, and renders its error.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	c := &call{w: &response{ResponseWriter: w, server: s, request: r.Context()}, r: r}
+	template, res := "unmatched", (*resource)(nil)
+	var match mux.RouteMatch
+	if s.router.Match(r, &match) {
+		template = match.Route.GetName()
+		res = s.resources[template]
+		c.route = res.methods[r.Method]
+		c.id = match.Vars["id"]
+		c.w.showsState = c.route != nil && c.route.kind != exempted
+	}
+	running := s.inFlight.Add(1)
+	defer func() {
+		s.inFlight.Add(-1)
+		s.metrics.observe(template, r, c.w.status, time.Since(began))
+	}()
+	defer s.recoverPanic(c, template)
+
+	bound(c.w, r)
+	if err := s.dispatch(c, res, running); err != nil {
+		s.fail(c, template, err)
+	}
+}
+
+// dispatch refuses what needs no handler, and has the route's handler answer the rest.
+func (s *Server) dispatch(c *call, res *resource, running int64) error {
+	if res == nil {
+		return &refusal{status: http.StatusNotFound, detail: "nothing is at this path; API.md lists what there is"}
+	}
+	if c.route == nil {
+		c.w.Header().Set("Allow", res.allow)
+		if c.r.Method == http.MethodOptions {
+			c.w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		return &refusal{status: http.StatusMethodNotAllowed, detail: "this path takes " + res.allow}
+	}
+	if c.route.kind != exempted && running > s.maxInFlight {
+		c.w.showsState = false
+		return &farm.Error{Kind: farm.Overloaded, Detail: fmt.Sprintf("this node already serves %d calls; try again", s.maxInFlight)}
+	}
+	timeout, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if c.route.kind == create && s.diskNearlyFull() {
+		return &farm.Error{Kind: farm.Full, Detail: "this node's disk is nearly full: nothing can be created until there is room; reads, changes of state and deletions go on"}
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+	defer cancel()
+	return c.route.handle(s, ctx, c)
+}
+
+// parse checks the id and the query parameters.
+func (c *call) parse() (timeout time.Duration, err error) {
+	if c.id != "" {
+		id, err := url.PathUnescape(c.id)
+		if err != nil || !validID(id) {
+			return 0, &farm.Error{Kind: farm.NotFound, Detail: "nothing has this id: ids are 1 to 64 characters of A-Z a-z 0-9 . _ ~ -"}
+		}
+		c.id = id
+	}
+	c.query, err = parseQuery(c.r.URL.RawQuery, c.route.params())
+	if err != nil {
+		return 0, err
+	}
+	if c.read, err = c.query.readOptions(); err != nil {
+		return 0, err
+	}
+	return c.query.timeout()
+}
+
+// stamp is what varies between nodes, decided now.
+func (s *Server) stamp() farm.Stamp {
+	return farm.Stamp{At: farm.TimeOf(s.now()), NewID: farm.ID(s.newID())}
+}
+
+// bound gives the client its time to send a body, and to take the answer. Connections without deadlines (in tests)
+// have none. The deadline for reading also bounds net/http's own draining of a body that no handler wanted;
+// readBody lifts it, since it would end a call that waits longer.
+func bound(w *response, r *http.Request) {
+	control := http.NewResponseController(w)
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	_ = control.SetWriteDeadline(time.Now().Add(maxTimeout + writeTimeout))
+}
+
+// recoverPanic turns a panic into a 500, or, when the answer has begun, into a broken connection: a client must not
+// take half an answer for a whole one.
+func (s *Server) recoverPanic(c *call, template string) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
+	}
+	s.log.Error("handler panicked", "route", template, "method", c.r.Method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if c.w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	c.w.showsState = false
+	writeProblem(c.w, internalProblem)
+}
+
+// response is a ResponseWriter that remembers its status and puts the headers on that every answer has.
+type response struct {
+	http.ResponseWriter
+	server     *Server
+	request    context.Context
+	status     int  // 0 until the header is written
+	showsState bool // Raft3D-Revision is read from the store where no handler has set it; else it is the newest seen
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// setRevision says which state the answer shows.
+func (w *response) setRevision(revision uint64) {
+	w.Header().Set(headerRevision, strconv.FormatUint(revision, 10))
+	for seen := w.server.seen.Load(); seen < revision && !w.server.seen.CompareAndSwap(seen, revision); {
+		seen = w.server.seen.Load()
+	}
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = status
+	if w.Header().Get(headerRevision) == "" {
+		revision := w.server.seen.Load()
+		if w.showsState {
+			revision = w.server.currentRevision(w.request)
+		}
+		w.setRevision(revision)
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.ResponseWriter.Write(p)
+}
+
+// currentRevision is the state of this node's store now, or the newest one seen where the store does not answer.
+func (s *Server) currentRevision(ctx context.Context) uint64 {
+	revision := s.seen.Load()
+	// The error says that there is no newer state to see: the newest one seen is the answer then.
+	_ = s.farm.View(ctx, farm.ReadOptions{Stale: true}, func(v farm.View) error {
+		revision = v.Revision()
+		return nil
+	})
+	return revision
+}
