@@ -10,8 +10,6 @@
 // Nothing else may change an object.
 package farm
 
-import "time"
-
 // ID names one object within its kind: 1 to 64 characters of A-Z a-z 0-9 . _ ~ -.
 type ID string
 
@@ -95,12 +93,6 @@ var Statuses = []JobStatus{Queued, Running, Done, Canceled}
 
 // FilamentTypes lists what a spool can be made of.
 var FilamentTypes = []string{"PLA", "PETG", "ABS", "TPU", "ASA", "PC", "PA", "PVA", "HIPS", "PP", "PLA-CF", "PETG-CF", "PA-CF"}
-
-// Time is an instant in UTC with millisecond precision; it is sent as RFC 3339 with exactly three decimals.
-type Time int64 // milliseconds since the Unix epoch
-
-// TimeOf cuts t to milliseconds.
-func TimeOf(t time.Time) Time { return Time(t.UnixMilli()) }
 
 // Stamp is what varies between nodes, decided once, before the command enters the log.
 type Stamp struct {
