@@ -11,9 +11,34 @@ import (
 	"time"
 )
 
-// readBody returns the request's body, whole: at most maxBodyBytes of a media type that is taken as JSON. An absent
-// body is empty, whatever its type.
+// body says whether a route's calls carry one.
+type body int
+
+const (
+	noBody       body = iota // one is refused, so that nothing a client says is passed over in silence
+	optionalBody             // a JSON object, or none
+	neededBody               // a JSON object
+)
+
+// readBody returns the request's body, whole, as its route takes it: at most maxBodyBytes of a media type that is
+// taken as JSON. An absent body is nil, whatever its type.
 func (c *call) readBody() ([]byte, error) {
+	body, err := c.receive()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) == 0 && c.route.body == neededBody:
+		return nil, malformed("", "a body is needed: a JSON object")
+	case len(body) == 0:
+		return nil, nil
+	case c.route.body == noBody:
+		return nil, malformed("", "this call takes no body")
+	}
+	return body, c.checkMediaType()
+}
+
+// receive reads what the client sends, within bodyTimeout.
+func (c *call) receive() ([]byte, error) {
 	if c.r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -26,10 +51,7 @@ func (c *call) readBody() ([]byte, error) {
 		return nil, bodyError(err)
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
-	if len(body) == 0 {
-		return nil, nil
-	}
-	return body, c.checkMediaType()
+	return body, nil
 }
 
 var errTooLarge = &refusal{status: http.StatusRequestEntityTooLarge, detail: "the body is larger than 1 MiB"}
@@ -66,18 +88,6 @@ func (c *call) checkMediaType() error {
 	}
 	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
 		return refused
-	}
-	return nil
-}
-
-// noBody refuses a body where the call takes none, so that nothing that a client says is passed over in silence.
-func (c *call) noBody() error {
-	body, err := c.readBody()
-	if err != nil {
-		return err
-	}
-	if len(body) > 0 {
-		return malformed("", "this call takes no body")
 	}
 	return nil
 }

@@ -46,9 +46,6 @@ func memberID(id uint64) string { return fmt.Sprintf("%016x", id) }
 // showCluster answers with the cluster as the leader knows it, or as this node does where no leader answers: it is
 // most wanted when there is none.
 func (s *Server) showCluster(ctx context.Context, c *call) error {
-	if err := c.noBody(); err != nil {
-		return err
-	}
 	st, err := s.cluster.ClusterStatus(ctx)
 	if err != nil {
 		st = s.cluster.Status()
@@ -81,9 +78,10 @@ func (s *Server) showCluster(ctx context.Context, c *call) error {
 // addMember admits a node. One that drew its member id before it asked may ask again without harm.
 func (s *Server) addMember(ctx context.Context, c *call) error {
 	var m raftnode.Member
+	var id farm.ID
 	voter := true
-	if err := c.decode(fields{
-		"id":        memberName(&m.ID),
+	if err := decode(c.body, fields{
+		"id":        identifier(&id),
 		"raft":      address(&m.Raft),
 		"http":      address(&m.HTTP),
 		"voter":     boolean(&voter),
@@ -92,7 +90,7 @@ func (s *Server) addMember(ctx context.Context, c *call) error {
 		return err
 	}
 	var missing []farm.FieldError
-	for name, value := range map[string]string{"id": m.ID, "raft": m.Raft, "http": m.HTTP} {
+	for name, value := range map[string]string{"id": string(id), "raft": m.Raft, "http": m.HTTP} {
 		if value == "" {
 			missing = append(missing, farm.FieldError{Field: name, Detail: "is needed"})
 		}
@@ -100,6 +98,7 @@ func (s *Server) addMember(ctx context.Context, c *call) error {
 	if err := collect(farm.Invalid, missing); err != nil {
 		return err
 	}
+	m.ID = string(id)
 	m.Learner = !voter
 	m.LastContact = -1
 	added, err := s.cluster.AddMember(ctx, m)
@@ -115,9 +114,6 @@ func (s *Server) addMember(ctx context.Context, c *call) error {
 
 // removeMember answers with the member as it was.
 func (s *Server) removeMember(ctx context.Context, c *call) error {
-	if err := c.noBody(); err != nil {
-		return err
-	}
 	force, err := c.query.flag("force")
 	if err != nil {
 		return err
@@ -130,9 +126,6 @@ func (s *Server) removeMember(ctx context.Context, c *call) error {
 }
 
 func (s *Server) promoteMember(ctx context.Context, c *call) error {
-	if err := c.noBody(); err != nil {
-		return err
-	}
 	if err := s.cluster.Promote(ctx, c.id); err != nil {
 		return err
 	}
@@ -154,34 +147,19 @@ func (s *Server) memberNamed(id string) member {
 }
 
 func (s *Server) moveLeader(ctx context.Context, c *call) error {
-	var id string
-	body, err := c.readBody()
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		if err := decode(body, fields{"id": memberName(&id)}); err != nil {
+	var id farm.ID
+	if c.body != nil {
+		if err := decode(c.body, fields{"id": identifier(&id)}); err != nil {
 			return err
 		}
 	}
-	leader, err := s.cluster.TransferLeader(ctx, id)
+	leader, err := s.cluster.TransferLeader(ctx, string(id))
 	if err != nil {
 		return err
 	}
 	return sendJSON(c.w, http.StatusOK, struct {
 		Leader string `json:"leader"`
 	}{leader})
-}
-
-// memberName takes the name of a member.
-func memberName(dst *string) field {
-	return func(value json.RawMessage) *farm.Error {
-		fault := typed(value, "a string", dst)
-		if fault == nil && !validID(*dst) {
-			fault = &farm.Error{Kind: farm.Invalid, Detail: "must be " + idForm}
-		}
-		return fault
-	}
 }
 
 // address takes host:port.

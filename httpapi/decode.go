@@ -20,19 +20,8 @@ type field func(value json.RawMessage) *farm.Error
 // fields are the members that an object may have, by name. Names are matched as they are spelled.
 type fields map[string]field
 
-// decode reads the body of a call into takes. It refuses an empty body, what is not one JSON object, duplicate and
-// unknown members (400), and reports what the fields refuse: all wrong types together, or else all broken rules.
-func (c *call) decode(takes fields) error {
-	body, err := c.readBody()
-	if err != nil {
-		return err
-	}
-	if body == nil {
-		return malformed("", "a body is needed: a JSON object with "+names(takes))
-	}
-	return decode(body, takes)
-}
-
+// decode reads a body into takes. It refuses what is not one JSON object, duplicate and unknown members (400), and
+// reports what the fields refuse: all wrong types together, or else all broken rules.
 func decode(body []byte, takes fields) error {
 	if !utf8.Valid(body) {
 		return malformed("", "the body is not UTF-8")
@@ -49,6 +38,8 @@ func decode(body []byte, takes fields) error {
 		take, known := takes[name]
 		var fault *farm.Error
 		switch {
+		case len(wrongForm) >= maxFaults:
+			return
 		case again:
 			fault = malformed(name, "is given twice")
 		case !known:
@@ -153,6 +144,17 @@ func text[T ~string](dst *T) field {
 	return func(value json.RawMessage) *farm.Error { return typed(value, "a string", dst) }
 }
 
+// identifier takes an id that the client chose. An empty one is not the same as none.
+func identifier(dst *farm.ID) field {
+	return func(value json.RawMessage) *farm.Error {
+		fault := typed(value, "a string", dst)
+		if fault == nil && !farm.ValidID(*dst) {
+			fault = &farm.Error{Kind: farm.Invalid, Detail: "must be " + idForm}
+		}
+		return fault
+	}
+}
+
 // grams takes a weight.
 func grams(dst *farm.Grams) field {
 	return func(value json.RawMessage) *farm.Error { return typed(value, "a number", dst) }
@@ -245,7 +247,7 @@ func eachLabel(value json.RawMessage, take func(key string, value json.RawMessag
 		if !again {
 			fault = take(key, value)
 		}
-		if fault != nil {
+		if fault != nil && len(faults) < maxFaults {
 			faults = append(faults, farm.FieldError{Field: "labels." + key, Detail: fault.Detail})
 		}
 	})

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"strings"
 
 	"raft3d/farm"
 )
@@ -14,8 +13,8 @@ func (s *Server) listFilaments(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		if q.Type, err = filamentType(kind); err != nil {
-			return err
+		if q.Type, err = farm.ParseFilamentType(kind); err != nil {
+			return malformed("type", err.Error())
 		}
 	}
 	if q.Color, _, err = c.query.get("color"); err != nil {
@@ -27,18 +26,9 @@ func (s *Server) listFilaments(ctx context.Context, c *call) error {
 	return s.list(ctx, c, q)
 }
 
-func filamentType(given string) (string, error) {
-	for _, known := range farm.FilamentTypes {
-		if strings.EqualFold(given, known) {
-			return known, nil
-		}
-	}
-	return "", malformed("type", "must be one of "+strings.Join(farm.FilamentTypes, " "))
-}
-
 func (s *Server) createFilament(ctx context.Context, c *call) error {
 	var f farm.CreateFilament
-	if err := c.decode(creation(&f.Text, fields{
+	if err := decode(c.body, creation(&f.Text, fields{
 		"type":                      text(&f.Type),
 		"color":                     text(&f.Color),
 		"total_weight_in_grams":     grams(&f.Total),
@@ -51,7 +41,7 @@ func (s *Server) createFilament(ctx context.Context, c *call) error {
 
 func (s *Server) patchFilament(ctx context.Context, c *call) error {
 	f := farm.PatchFilament{Patch: farm.Patch{ID: farm.ID(c.id)}}
-	if err := c.decode(patch(&f.Patch, fields{
+	if err := decode(c.body, patch(&f.Patch, fields{
 		"type":                      lasting(&f.Type, text),
 		"color":                     lasting(&f.Color, text),
 		"total_weight_in_grams":     lasting(&f.Total, grams),

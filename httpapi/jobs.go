@@ -2,7 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"strings"
 
 	"raft3d/farm"
@@ -16,9 +16,9 @@ func (s *Server) listJobs(ctx context.Context, c *call) error {
 	}
 	if given {
 		for word := range strings.SplitSeq(words, ",") {
-			status, err := jobStatus(word)
+			status, err := farm.ParseStatus(strings.TrimSpace(word))
 			if err != nil {
-				return err
+				return malformed("status", err.Error()+", or several of them with commas between")
 			}
 			q.Status = append(q.Status, status)
 		}
@@ -37,7 +37,7 @@ func (s *Server) listJobs(ctx context.Context, c *call) error {
 
 func (s *Server) createJob(ctx context.Context, c *call) error {
 	var j farm.CreateJob
-	if err := c.decode(creation(&j.Text, fields{
+	if err := decode(c.body, creation(&j.Text, fields{
 		"printer_id":            text(&j.PrinterID),
 		"filament_id":           text(&j.FilamentID),
 		"filepath":              text(&j.Filepath),
@@ -51,7 +51,7 @@ func (s *Server) createJob(ctx context.Context, c *call) error {
 
 func (s *Server) patchJob(ctx context.Context, c *call) error {
 	j := farm.PatchJob{Patch: farm.Patch{ID: farm.ID(c.id)}}
-	if err := c.decode(patch(&j.Patch, fields{
+	if err := decode(c.body, patch(&j.Patch, fields{
 		"printer_id":            lasting(&j.PrinterID, text),
 		"filament_id":           lasting(&j.FilamentID, text),
 		"filepath":              lasting(&j.Filepath, text),
@@ -66,13 +66,9 @@ func (s *Server) patchJob(ctx context.Context, c *call) error {
 // used; from both if they agree.
 func (s *Server) setJobStatus(ctx context.Context, c *call) error {
 	j := farm.SetJobStatus{ID: farm.ID(c.id)}
-	body, err := c.readBody()
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		if err := decode(body, fields{
-			"status":               statusWord(&j.Status),
+	if c.body != nil {
+		if err := decode(c.body, fields{
+			"status":               text(&j.Status),
 			"used_weight_in_grams": optional(&j.Used, grams),
 		}); err != nil {
 			return err
@@ -83,56 +79,14 @@ func (s *Server) setJobStatus(ctx context.Context, c *call) error {
 		return err
 	}
 	if given {
-		status, err := jobStatus(word)
+		status, err := farm.ParseStatus(word)
 		if err != nil {
-			return err
+			return malformed("status", err.Error())
 		}
-		if j.Status != "" && j.Status != status {
-			return malformed("status", "the query says "+string(status)+" and the body "+string(j.Status)+"; give it once")
+		if inBody, err := farm.ParseStatus(string(j.Status)); j.Status != "" && (err != nil || inBody != status) {
+			return malformed("status", fmt.Sprintf("the query says %q and the body %.80q; give it once", status, j.Status))
 		}
 		j.Status = status
 	}
-	if j.Status == "" {
-		return &farm.Error{Kind: farm.Invalid, Field: "status", Detail: "is needed, as ?status= or in the body: " + statusWords}
-	}
 	return s.change(ctx, c, j)
-}
-
-const statusWords = "Queued, Running, Done or Canceled"
-
-func parseStatus(word string) (farm.JobStatus, bool) {
-	if strings.EqualFold(word, "Cancelled") {
-		return farm.Canceled, true
-	}
-	for _, status := range farm.Statuses {
-		if strings.EqualFold(word, string(status)) {
-			return status, true
-		}
-	}
-	return "", false
-}
-
-// jobStatus reads a state in a query.
-func jobStatus(word string) (farm.JobStatus, error) {
-	status, ok := parseStatus(strings.TrimSpace(word))
-	if !ok {
-		return "", malformed("status", "must be "+statusWords)
-	}
-	return status, nil
-}
-
-// statusWord takes a state in a body.
-func statusWord(dst *farm.JobStatus) field {
-	return func(value json.RawMessage) *farm.Error {
-		var word string
-		if fault := typed(value, "a string", &word); fault != nil {
-			return fault
-		}
-		status, ok := parseStatus(strings.TrimSpace(word))
-		if !ok {
-			return &farm.Error{Kind: farm.Invalid, Detail: "must be " + statusWords}
-		}
-		*dst = status
-		return nil
-	}
 }

@@ -18,9 +18,6 @@ var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, listBuf
 
 // list answers with all objects that q selects, one a line, as one JSON array that shows one state.
 func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
-	if err := c.noBody(); err != nil {
-		return err
-	}
 	pooled := listBuffers.Get().(*[]byte)
 	defer listBuffers.Put(pooled)
 	l := &listWriter{w: c.w, buffer: (*pooled)[:0]}
@@ -41,6 +38,7 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 		return nil // the client has gone, and nobody is left to tell
 	}
 	if err != nil {
+		c.w.Header().Del("X-Total-Count")
 		return err
 	}
 	if c.r.Method == http.MethodHead {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"raft3d/farm"
 )
@@ -17,15 +18,12 @@ import (
 // object answers with the object of that kind that the path names.
 func object(kind farm.Kind) handler {
 	return func(s *Server, ctx context.Context, c *call) error {
-		if err := c.noBody(); err != nil {
-			return err
-		}
 		var found []byte
 		err := s.farm.View(ctx, c.read, func(v farm.View) error {
 			c.w.setRevision(v.Revision())
 			object, ok := v.Get(kind, farm.ID(c.id))
 			if !ok {
-				return &farm.Error{Kind: farm.NotFound, Detail: fmt.Sprintf("there is no %s %q", kind, c.id)}
+				return &farm.Error{Kind: farm.NotFound, Detail: fmt.Sprintf("there is no %s with the id %q", strings.ReplaceAll(string(kind), "_", " "), c.id)}
 			}
 			found = bytes.Clone(object)
 			return nil
@@ -40,9 +38,6 @@ func object(kind farm.Kind) handler {
 // remove deletes the object of that kind that the path names.
 func remove(kind farm.Kind) handler {
 	return func(s *Server, ctx context.Context, c *call) error {
-		if err := c.noBody(); err != nil {
-			return err
-		}
 		if _, err := s.do(ctx, c, farm.Delete{Kind: kind, ID: farm.ID(c.id)}); err != nil {
 			return err
 		}
@@ -53,6 +48,9 @@ func remove(kind farm.Kind) handler {
 
 // do has the cluster decide a command, and notes the state that it led to.
 func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Result, error) {
+	if fault := farm.Check(command); fault != nil {
+		return farm.Result{}, fault // what is not of the right form never enters the log
+	}
 	result, err := s.farm.Do(ctx, command, s.stamp())
 	if err == nil {
 		c.w.setRevision(result.Revision)
@@ -94,7 +92,7 @@ func sendObject(w *response, status int, object []byte) error {
 
 // creation is the fields of every creation, and those of its kind.
 func creation(t *farm.Text, more fields) fields {
-	takes := fields{"id": text(&t.ID), "name": text(&t.Name), "notes": text(&t.Notes), "labels": labels(&t.Labels)}
+	takes := fields{"id": identifier(&t.ID), "name": text(&t.Name), "notes": text(&t.Notes), "labels": labels(&t.Labels)}
 	maps.Copy(takes, more)
 	return takes
 }

@@ -22,7 +22,7 @@ func (s *Server) listPrinters(ctx context.Context, c *call) (err error) {
 
 func (s *Server) createPrinter(ctx context.Context, c *call) error {
 	var p farm.CreatePrinter
-	if err := c.decode(creation(&p.Text, fields{
+	if err := decode(c.body, creation(&p.Text, fields{
 		"company": text(&p.Company),
 		"model":   text(&p.Model),
 	})); err != nil {
@@ -33,7 +33,7 @@ func (s *Server) createPrinter(ctx context.Context, c *call) error {
 
 func (s *Server) patchPrinter(ctx context.Context, c *call) error {
 	p := farm.PatchPrinter{Patch: farm.Patch{ID: farm.ID(c.id)}}
-	if err := c.decode(patch(&p.Patch, fields{
+	if err := decode(c.body, patch(&p.Patch, fields{
 		"company": lasting(&p.Company, text),
 		"model":   lasting(&p.Model, text),
 	})); err != nil {

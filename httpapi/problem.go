@@ -66,6 +66,8 @@ var internalProblem = problem{
 func (s *Server) fail(c *call, template string, err error) {
 	p, known := problemOf(err)
 	switch {
+	case known && c.route != nil && c.route.kind == read:
+		p.Outcome = "" // there is nothing that could take effect
 	case known:
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p = problem{Status: http.StatusServiceUnavailable, Detail: "the cluster did not answer in time"}

@@ -39,12 +39,25 @@ func parseQuery(raw string, takes []string) (query, error) {
 	return query(values), collect(farm.Malformed, faults)
 }
 
+// maxFaults bounds how many faults of one request are named, and maxName how much of a name that nobody knows is
+// repeated (in bytes), so that a small request cannot ask for a huge answer.
+const (
+	maxFaults = 20
+	maxName   = 80
+)
+
 // collect makes one error of many faults, in the order of their fields; nil of none.
 func collect(kind farm.ErrorKind, faults []farm.FieldError) error {
 	if len(faults) == 0 {
 		return nil
 	}
 	slices.SortStableFunc(faults, func(a, b farm.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	faults = faults[:min(len(faults), maxFaults)]
+	for i, fault := range faults {
+		if len(fault.Field) > maxName {
+			faults[i].Field = strings.ToValidUTF8(fault.Field[:maxName], "") + "..."
+		}
+	}
 	return &farm.Error{Kind: kind, Field: faults[0].Field, Detail: faults[0].Detail, More: faults[1:]}
 }
 
@@ -121,7 +134,7 @@ func (q query) readOptions() (farm.ReadOptions, error) {
 // id returns a parameter that names an object.
 func (q query) id(name string) (farm.ID, error) {
 	value, given, err := q.get(name)
-	if given && err == nil && !validID(value) {
+	if given && err == nil && !farm.ValidID(farm.ID(value)) {
 		err = malformed(name, "must be an id: "+idForm)
 	}
 	return farm.ID(value), err
@@ -135,24 +148,9 @@ func (q query) labels() ([]farm.Label, error) {
 		if !ok || key == "" {
 			return nil, malformed(paramLabel, fmt.Sprintf("must be key:value, not %.80q", given))
 		}
-		labels = append(labels, farm.Label{Key: key, Value: value})
+		labels = append(labels, farm.Label{Key: key, Value: strings.TrimSpace(value)})
 	}
 	return labels, nil
 }
 
 const idForm = "1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
-
-// validID says whether an object or a member could have that id.
-func validID(id string) bool {
-	if len(id) == 0 || len(id) > 64 {
-		return false
-	}
-	for _, b := range []byte(id) {
-		switch {
-		case 'A' <= b && b <= 'Z', 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '.', b == '_', b == '~', b == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}

@@ -18,6 +18,7 @@ type route struct {
 	path   string   // a gorilla/mux template; {id} is one path segment
 	query  []string // the query parameters it takes, beside those of its kind
 	kind   kind
+	body   body
 	handle handler
 }
 
@@ -59,37 +60,37 @@ func (rt *route) params() []string {
 // routes is everything that the Server answers. The ones that are called most come first: the router tries them
 // in order.
 var routes = []route{
-	{http.MethodGet, "/api/v1/print_jobs", []string{"status", "printer_id", "filament_id", paramLabel}, read, (*Server).listJobs},
-	{http.MethodPost, "/api/v1/print_jobs", nil, create, (*Server).createJob},
-	{http.MethodGet, "/api/v1/print_jobs/{id}", nil, read, object(farm.KindJob)},
-	{http.MethodPatch, "/api/v1/print_jobs/{id}", nil, write, (*Server).patchJob},
-	{http.MethodDelete, "/api/v1/print_jobs/{id}", nil, write, remove(farm.KindJob)},
-	{http.MethodPost, "/api/v1/print_jobs/{id}/status", []string{"status"}, write, (*Server).setJobStatus},
+	{http.MethodGet, "/api/v1/print_jobs", []string{"status", "printer_id", "filament_id", paramLabel}, read, noBody, (*Server).listJobs},
+	{http.MethodPost, "/api/v1/print_jobs", nil, create, neededBody, (*Server).createJob},
+	{http.MethodGet, "/api/v1/print_jobs/{id}", nil, read, noBody, object(farm.KindJob)},
+	{http.MethodPatch, "/api/v1/print_jobs/{id}", nil, write, neededBody, (*Server).patchJob},
+	{http.MethodDelete, "/api/v1/print_jobs/{id}", nil, write, noBody, remove(farm.KindJob)},
+	{http.MethodPost, "/api/v1/print_jobs/{id}/status", []string{"status"}, write, optionalBody, (*Server).setJobStatus},
 
-	{http.MethodGet, "/api/v1/printers", []string{"company", "model", paramLabel}, read, (*Server).listPrinters},
-	{http.MethodPost, "/api/v1/printers", nil, create, (*Server).createPrinter},
-	{http.MethodGet, "/api/v1/printers/{id}", nil, read, object(farm.KindPrinter)},
-	{http.MethodPatch, "/api/v1/printers/{id}", nil, write, (*Server).patchPrinter},
-	{http.MethodDelete, "/api/v1/printers/{id}", nil, write, remove(farm.KindPrinter)},
+	{http.MethodGet, "/api/v1/printers", []string{"company", "model", paramLabel}, read, noBody, (*Server).listPrinters},
+	{http.MethodPost, "/api/v1/printers", nil, create, neededBody, (*Server).createPrinter},
+	{http.MethodGet, "/api/v1/printers/{id}", nil, read, noBody, object(farm.KindPrinter)},
+	{http.MethodPatch, "/api/v1/printers/{id}", nil, write, neededBody, (*Server).patchPrinter},
+	{http.MethodDelete, "/api/v1/printers/{id}", nil, write, noBody, remove(farm.KindPrinter)},
 
-	{http.MethodGet, "/api/v1/filaments", []string{"type", "color", paramLabel}, read, (*Server).listFilaments},
-	{http.MethodPost, "/api/v1/filaments", nil, create, (*Server).createFilament},
-	{http.MethodGet, "/api/v1/filaments/{id}", nil, read, object(farm.KindFilament)},
-	{http.MethodPatch, "/api/v1/filaments/{id}", nil, write, (*Server).patchFilament},
-	{http.MethodDelete, "/api/v1/filaments/{id}", nil, write, remove(farm.KindFilament)},
+	{http.MethodGet, "/api/v1/filaments", []string{"type", "color", paramLabel}, read, noBody, (*Server).listFilaments},
+	{http.MethodPost, "/api/v1/filaments", nil, create, neededBody, (*Server).createFilament},
+	{http.MethodGet, "/api/v1/filaments/{id}", nil, read, noBody, object(farm.KindFilament)},
+	{http.MethodPatch, "/api/v1/filaments/{id}", nil, write, neededBody, (*Server).patchFilament},
+	{http.MethodDelete, "/api/v1/filaments/{id}", nil, write, noBody, remove(farm.KindFilament)},
 
-	{http.MethodGet, "/api/v1/cluster", nil, inspect, (*Server).showCluster},
-	{http.MethodPost, "/api/v1/cluster/members", nil, write, (*Server).addMember},
-	{http.MethodDelete, "/api/v1/cluster/members/{id}", []string{"force"}, write, (*Server).removeMember},
-	{http.MethodPost, "/api/v1/cluster/members/{id}/promote", nil, write, (*Server).promoteMember},
-	{http.MethodPost, "/api/v1/cluster/leader", nil, write, (*Server).moveLeader},
+	{http.MethodGet, "/api/v1/cluster", nil, inspect, noBody, (*Server).showCluster},
+	{http.MethodPost, "/api/v1/cluster/members", nil, write, neededBody, (*Server).addMember},
+	{http.MethodDelete, "/api/v1/cluster/members/{id}", []string{"force"}, write, noBody, (*Server).removeMember},
+	{http.MethodPost, "/api/v1/cluster/members/{id}/promote", nil, write, noBody, (*Server).promoteMember},
+	{http.MethodPost, "/api/v1/cluster/leader", nil, write, optionalBody, (*Server).moveLeader},
 
-	{http.MethodGet, "/livez", []string{"verbose"}, exempted, (*Server).livez},
-	{http.MethodGet, "/readyz", []string{"verbose"}, exempted, (*Server).readyz},
-	{http.MethodGet, "/metrics", nil, exempted, (*Server).showMetrics},
-	{http.MethodGet, "/version", nil, inspect, (*Server).showVersion},
-	{http.MethodPost, "/debug/snapshot", nil, write, (*Server).takeSnapshot},
-	{http.MethodGet, "/", nil, inspect, (*Server).index},
+	{http.MethodGet, "/livez", []string{"verbose"}, exempted, noBody, (*Server).livez},
+	{http.MethodGet, "/readyz", []string{"verbose"}, exempted, noBody, (*Server).readyz},
+	{http.MethodGet, "/metrics", nil, exempted, noBody, (*Server).showMetrics},
+	{http.MethodGet, "/version", nil, inspect, noBody, (*Server).showVersion},
+	{http.MethodPost, "/debug/snapshot", nil, write, noBody, (*Server).takeSnapshot},
+	{http.MethodGet, "/", nil, inspect, noBody, (*Server).index},
 }
 
 // resource is what stands at one path.

@@ -24,6 +24,7 @@ type call struct {
 	id    string // {id}, decoded and of the right form; empty where the path has none
 	query query  // the route's own parameters
 	read  farm.ReadOptions
+	body  []byte // nil: there is none
 }
 
 // serve answers one request: it finds the route, counts the call and gives it its deadline, and renders its error.
@@ -73,6 +74,9 @@ func (s *Server) dispatch(c *call, res *resource, running int64) error {
 	if err != nil {
 		return err
 	}
+	if c.body, err = c.readBody(); err != nil {
+		return err
+	}
 	if c.route.kind == create && s.diskNearlyFull() {
 		return &farm.Error{Kind: farm.Full, Detail: "this node's disk is nearly full: nothing can be created until there is room; reads, changes of state and deletions go on"}
 	}
@@ -85,8 +89,8 @@ func (s *Server) dispatch(c *call, res *resource, running int64) error {
 func (c *call) parse() (timeout time.Duration, err error) {
 	if c.id != "" {
 		id, err := url.PathUnescape(c.id)
-		if err != nil || !validID(id) {
-			return 0, &farm.Error{Kind: farm.NotFound, Detail: "nothing has this id: ids are 1 to 64 characters of A-Z a-z 0-9 . _ ~ -"}
+		if err != nil || !farm.ValidID(farm.ID(id)) {
+			return 0, &farm.Error{Kind: farm.NotFound, Detail: "nothing has this id: an id is " + idForm}
 		}
 		c.id = id
 	}

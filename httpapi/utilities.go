@@ -91,9 +91,6 @@ func (s *Server) showVersion(_ context.Context, c *call) error {
 // takeSnapshot has this node write a snapshot. The revision is one that the snapshot holds: that of the state just
 // before it was taken.
 func (s *Server) takeSnapshot(ctx context.Context, c *call) error {
-	if err := c.noBody(); err != nil {
-		return err
-	}
 	revision := s.currentRevision(ctx)
 	index, term, bytes, err := s.cluster.TakeSnapshot(ctx)
 	if err != nil {
