@@ -33,9 +33,12 @@ func newMemoryFarm() *memoryFarm {
 	}
 }
 
-func (m *memoryFarm) Printer(id farm.ID) (farm.Printer, bool)   { p, ok := m.printers[id]; return p, ok }
-func (m *memoryFarm) Filament(id farm.ID) (farm.Filament, bool) { f, ok := m.filaments[id]; return f, ok }
-func (m *memoryFarm) Job(id farm.ID) (farm.Job, bool)           { j, ok := m.jobs[id]; return j, ok }
+func (m *memoryFarm) Printer(id farm.ID) (farm.Printer, bool) { p, ok := m.printers[id]; return p, ok }
+func (m *memoryFarm) Filament(id farm.ID) (farm.Filament, bool) {
+	f, ok := m.filaments[id]
+	return f, ok
+}
+func (m *memoryFarm) Job(id farm.ID) (farm.Job, bool) { j, ok := m.jobs[id]; return j, ok }
 
 func (m *memoryFarm) RunningJob(printer farm.ID) (farm.ID, bool) {
 	for id, j := range m.jobs {
@@ -230,4 +233,9 @@ func (v memoryView) Summary() farm.Summary {
 		sum.Reserved += f.Reserved
 	}
 	return sum
+}
+
+// refuse is an onDo that answers with err.
+func refuse(err error) func(context.Context, farm.Command, farm.Stamp) (farm.Result, error) {
+	return func(context.Context, farm.Command, farm.Stamp) (farm.Result, error) { return farm.Result{}, err }
 }
