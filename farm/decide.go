@@ -1,6 +1,10 @@
 package farm
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Decide says what c does to the farm that r shows: at least one Change, or a refusal, which is an *Error and comes
 // with no changes. It alters nothing that r handed out, and the Changes share no memory with c that c's owner could
@@ -101,12 +105,10 @@ func patched(c Common, p Patch) (Common, *Error) {
 func (p *LabelPatch) applied(old map[string]string) map[string]string {
 	merged := make(map[string]string, len(old)+len(p.Set))
 	if !p.Clear {
-		for key, value := range old {
-			merged[key] = value
-		}
+		maps.Copy(merged, old)
 	}
-	for key, value := range p.Set {
-		if value == nil {
+	for _, key := range slices.Sorted(maps.Keys(p.Set)) {
+		if value := p.Set[key]; value == nil {
 			delete(merged, key)
 		} else {
 			merged[key] = *value

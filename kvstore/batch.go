@@ -1,0 +1,260 @@
+package kvstore
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"raft3d/farm"
+)
+
+// batch is the commands of one Apply on their way into one transaction. It is the farm.Reader that they are decided
+// on: what is stored, and over it what the batch has changed so far. Each object is read and decoded once, and
+// written once, at the end, in order of keys, so that bbolt touches each page once.
+type batch struct {
+	tx   *bbolt.Tx
+	head head
+	memo *memo
+	err  error // what a read met; a farm.Reader cannot say it
+
+	slots   map[slotKey]*slot
+	touched []*slot // in the order in which they were first asked for
+
+	objects     map[farm.Kind]map[uint64][]byte  // to write, by creation revision; nil: to delete
+	ids         map[farm.Kind]map[farm.ID]uint64 // to write; 0: to delete
+	active      map[string]bool                  // keys of active_jobs to write; false: to delete
+	activeDelta map[farm.ID]int                  // active jobs by printer, beyond those that are stored
+
+	scratch []byte
+}
+
+type slotKey struct {
+	kind farm.Kind
+	id   farm.ID
+}
+
+// slot is one object as the batch has left it so far.
+type slot struct {
+	key     slotKey
+	created uint64 // the revision that made it
+	raw     []byte // as it is stored; nil: there is no such object
+	object  any    // raw decoded: a *farm.Printer, *farm.Filament or *farm.Job; never written to
+}
+
+func newBatch(tx *bbolt.Tx, h head, m *memo) *batch {
+	b := &batch{
+		tx: tx, head: h, memo: m,
+		slots:       map[slotKey]*slot{},
+		objects:     map[farm.Kind]map[uint64][]byte{},
+		ids:         map[farm.Kind]map[farm.ID]uint64{},
+		active:      map[string]bool{},
+		activeDelta: map[farm.ID]int{},
+	}
+	for _, k := range farm.Kinds {
+		b.objects[k] = map[uint64][]byte{}
+		b.ids[k] = map[farm.ID]uint64{}
+	}
+	return b
+}
+
+// execute decides one command and takes up its changes. The error is that of a broken store.
+func (b *batch) execute(cmd []byte) (result any, err error) {
+	c, stamp, refusal := Decode(cmd)
+	if refusal != nil {
+		return refusal, nil
+	}
+	stamp.At = max(stamp.At, b.head.Time)
+	changes, err := farm.Decide(b, c, stamp)
+	if b.err != nil {
+		return nil, b.err
+	}
+	if err != nil {
+		if !errors.As(err, &refusal) {
+			panic(fmt.Sprintf("apply: %T was refused with %T: %v", c, err, err))
+		}
+		return refusal, nil
+	}
+	b.head.Time = stamp.At
+	var object []byte
+	for i := range changes {
+		raw := b.take(&changes[i])
+		if i == 0 {
+			object = raw
+		}
+	}
+	return farm.Result{Object: object, ID: changes[0].ID, Revision: b.head.Revision}, b.err
+}
+
+// take gives the change its revision and makes it part of the batch. It returns the object as it is stored; nil for
+// one that is deleted.
+func (b *batch) take(c *farm.Change) []byte {
+	b.head.Revision++
+	s := b.slot(slotKey{c.Kind, c.ID})
+	before := s.raw
+	if before == nil {
+		s.created = b.head.Revision
+	}
+	s.object, s.raw = b.encodeAfter(c)
+	b.count(c)
+	b.index(c, s.created)
+	b.objects[c.Kind][s.created] = s.raw
+	switch {
+	case before == nil:
+		b.ids[c.Kind][c.ID] = s.created
+	case s.raw == nil:
+		b.ids[c.Kind][c.ID] = 0
+	}
+	b.hash(c, before, s.raw)
+	return s.raw
+}
+
+// encodeAfter returns what the change leaves, decoded and as it is stored; two nils where that is nothing.
+func (b *batch) encodeAfter(c *farm.Change) (object any, raw []byte) {
+	encoded := b.scratch[:0]
+	switch {
+	case c.PrinterAfter != nil:
+		c.PrinterAfter.Revision = b.head.Revision
+		object, encoded = c.PrinterAfter, appendPrinter(encoded, c.PrinterAfter)
+	case c.FilamentAfter != nil:
+		c.FilamentAfter.Revision = b.head.Revision
+		object, encoded = c.FilamentAfter, appendFilament(encoded, c.FilamentAfter)
+	case c.JobAfter != nil:
+		c.JobAfter.Revision = b.head.Revision
+		object, encoded = c.JobAfter, appendJob(encoded, c.JobAfter)
+	default:
+		return nil, nil
+	}
+	b.scratch = encoded
+	return object, bytes.Clone(encoded)
+}
+
+// hash takes the change into the running hash: SHA-256 over the hash so far, the revision, kind and id, and the
+// object before and after, each text with its length in front.
+func (b *batch) hash(c *farm.Change, before, after []byte) {
+	data := append(b.scratch[:0], b.head.Hash[:]...)
+	data = binary.BigEndian.AppendUint64(data, b.head.Revision)
+	data = appendSized(data, string(c.Kind))
+	data = appendSized(data, string(c.ID))
+	data = appendSized(data, before)
+	data = appendSized(data, after)
+	b.head.Hash = sha256.Sum256(data)
+	b.scratch = data
+}
+
+func appendSized[T string | []byte](b []byte, text T) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(len(text)))
+	return append(b, text...)
+}
+
+// count keeps the figures of the head.
+func (b *batch) count(c *farm.Change) {
+	h := &b.head
+	switch c.Kind {
+	case farm.KindPrinter:
+		tally(&h.Printers, c.PrinterBefore != nil, c.PrinterAfter != nil)
+	case farm.KindFilament:
+		tally(&h.Filaments, c.FilamentBefore != nil, c.FilamentAfter != nil)
+		if f := c.FilamentBefore; f != nil {
+			h.Remaining -= f.Remaining
+			h.Reserved -= f.Reserved
+		}
+		if f := c.FilamentAfter; f != nil {
+			h.Remaining += f.Remaining
+			h.Reserved += f.Reserved
+		}
+	case farm.KindJob:
+		if j := c.JobBefore; j != nil {
+			h.Jobs[slices.Index(farm.Statuses, j.Status)]--
+		}
+		if j := c.JobAfter; j != nil {
+			h.Jobs[slices.Index(farm.Statuses, j.Status)]++
+		}
+	}
+}
+
+func tally(n *uint64, was, is bool) {
+	if was {
+		*n--
+	}
+	if is {
+		*n++
+	}
+}
+
+// index keeps active_jobs.
+func (b *batch) index(c *farm.Change, created uint64) {
+	if j := c.JobBefore; j != nil && j.Status.Active() {
+		b.active[string(activeKey(j.PrinterID, created))] = false
+		b.activeDelta[j.PrinterID]--
+	}
+	if j := c.JobAfter; j != nil && j.Status.Active() {
+		b.active[string(activeKey(j.PrinterID, created))] = true
+		b.activeDelta[j.PrinterID]++
+	}
+}
+
+// flush writes what the batch changed, in order of keys.
+func (b *batch) flush(meta []byte) error {
+	for _, k := range farm.Kinds {
+		objects := b.tx.Bucket(objectBucket(k))
+		objects.FillPercent = fillPercent
+		for _, created := range slices.Sorted(maps.Keys(b.objects[k])) {
+			if err := put(objects, revisionKey(created), b.objects[k][created]); err != nil {
+				return err
+			}
+		}
+		ids := b.tx.Bucket(idBucket(k))
+		for _, id := range slices.Sorted(maps.Keys(b.ids[k])) {
+			var value []byte
+			if created := b.ids[k][id]; created != 0 {
+				value = revisionKey(created)
+			}
+			if err := put(ids, []byte(id), value); err != nil {
+				return err
+			}
+		}
+	}
+	active := b.tx.Bucket(activeBucket)
+	for _, key := range slices.Sorted(maps.Keys(b.active)) {
+		var value []byte
+		if b.active[key] {
+			value = []byte{}
+		}
+		if err := put(active, []byte(key), value); err != nil {
+			return err
+		}
+	}
+	bucket := b.tx.Bucket(metaBucket)
+	if meta != nil {
+		if err := bucket.Put(raftKey, meta); err != nil {
+			return fmt.Errorf("store meta: %w", err)
+		}
+	}
+	if err := bucket.Put(headKey, b.head.encode()); err != nil {
+		return fmt.Errorf("store head: %w", err)
+	}
+	return nil
+}
+
+// fillPercent of pages whose keys only rise: half-full ones would be filled no further.
+const fillPercent = 0.8
+
+// put stores value under key; nil deletes it.
+func put(bucket *bbolt.Bucket, key, value []byte) error {
+	if value == nil {
+		if err := bucket.Delete(key); err != nil {
+			return fmt.Errorf("delete key %x: %w", key, err)
+		}
+		return nil
+	}
+	if err := bucket.Put(key, value); err != nil {
+		return fmt.Errorf("store key %x: %w", key, err)
+	}
+	return nil
+}

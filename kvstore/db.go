@@ -1,0 +1,82 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"raft3d/farm"
+)
+
+// Log is the replicated log, as the DB needs it. What Propose returns is what Apply made of the command.
+type Log interface {
+	// Propose puts cmd into the log and waits until it is applied here.
+	Propose(ctx context.Context, cmd []byte) (any, error)
+	// ReadBarrier waits until this node has applied every change that was acknowledged anywhere before the call.
+	ReadBarrier(ctx context.Context) error
+}
+
+// DB is the farm as the cluster has agreed on it. Any number of goroutines may use it.
+type DB struct {
+	store *Store
+	log   Log
+}
+
+// NewDB joins the state of this node with the log that feeds it. It takes over neither.
+func NewDB(s *Store, l Log) *DB { return &DB{store: s, log: l} }
+
+// Do has the cluster decide c. A refusal by the farm is a *farm.Error; what the log met is returned as the log said
+// it, and says whether the command may still take effect. A command of the wrong form is refused at once, without a
+// trip through the log. The Result's object may be kept, and must not be written to.
+func (d *DB) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error) {
+	if refusal := farm.Check(c); refusal != nil {
+		return farm.Result{}, refusal
+	}
+	cmd, err := Encode(c, s)
+	if err != nil {
+		return farm.Result{}, err
+	}
+	outcome, err := d.log.Propose(ctx, cmd)
+	if err != nil {
+		return farm.Result{}, err
+	}
+	switch outcome := outcome.(type) {
+	case farm.Result:
+		return outcome, nil
+	case *farm.Error:
+		return farm.Result{}, outcome
+	}
+	return farm.Result{}, fmt.Errorf("do %T: the log answered with a %T", c, outcome)
+}
+
+// View calls fn with one consistent state of the farm, as fresh as o asks for: with every change that was
+// acknowledged anywhere before the call, unless o is Stale, and at o.MinRevision or later. Where that state is not
+// reached before ctx ends, the error is a *farm.Error of kind Timeout. fn's error is returned as it is.
+//
+// fn holds up nobody, but pins the state: while it runs, the file can only grow.
+func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error {
+	if !o.Stale {
+		if err := d.log.ReadBarrier(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.store.awaitRevision(ctx, o.MinRevision); err != nil {
+		if errors.Is(err, ErrClosed) {
+			return err
+		}
+		return &farm.Error{
+			Kind:   farm.Timeout,
+			Field:  "min_revision",
+			Detail: fmt.Sprintf("this node did not reach revision %d in time", o.MinRevision),
+		}
+	}
+	return d.store.read(func(tx *bbolt.Tx) error {
+		h, err := readHead(tx)
+		if err != nil {
+			return fmt.Errorf("view: %w", err)
+		}
+		return fn(view{tx, h})
+	})
+}

@@ -1,0 +1,262 @@
+// Package kvstore keeps the replicated state of the farm in one bbolt file and serves it.
+//
+// There are two nouns. The Store is the state machine: it applies the commands of the log in order, makes snapshots
+// and takes them. The DB is the farm as the cluster has agreed on it: Do puts a command into the log and waits for
+// what became of it, View shows one consistent state, as fresh as is asked for. A third, the batch, stands inside:
+// one call of Apply, one transaction.
+//
+// It promises:
+//   - One Apply is one transaction: all its commands, the index and the meta, or nothing.
+//   - Stores that were given the same commands hold the same objects, revisions and running hash, however the
+//     commands were cut into batches, and whatever snapshots and restarts came between.
+//   - Apply takes any bytes. What is no command is a refusal, the same everywhere, and changes nothing but the index.
+//   - A View shows one revision from its first byte to its last, also while Apply and Restore go on.
+//
+// The file is written without fsync: the log has every command. After anything but a clean shutdown it must not be
+// believed; Open then begins anew, and a snapshot and the log bring the state back.
+//
+// The package owns no goroutine. One goroutine calls Apply and Restore; any may call the rest. No clock is read
+// here and nothing is random: time and new ids come in the commands. Never keep a slice or a View beyond the
+// function that it was handed to.
+package kvstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.etcd.io/bbolt"
+)
+
+// ErrClosed is returned by every method of a Store that was closed.
+var ErrClosed = errors.New("the store is closed")
+
+const (
+	stateFile    = "state.db"
+	sealFile     = "state.db.sha256"   // what Close left in state.db; only there while the store is closed
+	incomingFile = "state.db.incoming" // a snapshot that Restore is still receiving
+)
+
+// Options says how to open a Store. The zero value begins anew.
+type Options struct {
+	// Keep believes the file that is there: it was closed cleanly. A file that turns out not to be what Close left
+	// is discarded all the same.
+	Keep   bool
+	Logger *slog.Logger // nil: nothing is logged
+}
+
+// Store is the replicated state of one node.
+type Store struct {
+	dir string
+	log *slog.Logger
+
+	writing sync.Mutex // held by Apply, Restore, Sync and Close, each from its beginning to its end
+	memo    memo       // guarded by writing
+
+	mu      sync.Mutex
+	current *file         // guarded by mu, like all that follows
+	head    head          // as the last Apply or Restore left it
+	meta    []byte        // the same; never written to, only replaced
+	changed chan struct{} // closed when head moves; nil: nobody waits
+	closed  bool
+	readers sync.WaitGroup // open reads of all files; added to under mu while not closed
+}
+
+// file is one bbolt file. A Restore brings a new one; the old one lives until its last reader has gone.
+type file struct {
+	db      *bbolt.DB
+	readers int  // guarded by Store.mu
+	retired bool // guarded by Store.mu: the last reader closes it
+}
+
+// Open opens the state in dir, which it makes if need be. With Keep it goes on from a state that was closed cleanly;
+// else, and where that state is damaged, the state is empty and Applied is 0.
+func Open(dir string, o Options) (*Store, error) {
+	s := &Store{dir: dir, log: o.Logger}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	sound, err := s.unseal(o.Keep)
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	db, err := openFile(s.path(stateFile))
+	if err != nil {
+		return nil, err
+	}
+	s.current = &file{db: db}
+	if !sound {
+		err = makeLayout(db)
+	}
+	if err == nil {
+		s.head, s.meta, err = readState(db)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Applied is the index and the meta of the last Apply or Restore; 0 and nil for a new state. It never blocks. The
+// meta is the caller's own copy.
+func (s *Store) Applied() (index uint64, meta []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head.Applied, bytes.Clone(s.meta)
+}
+
+// Hash is the running hash over every change up to that index. Stores that were given the same commands have the
+// same. It never blocks.
+func (s *Store) Hash() (index uint64, hash [32]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head.Applied, s.head.Hash
+}
+
+// Size is the length of the file in bytes, free pages included. It never blocks on a reader or a writer.
+func (s *Store) Size() (int64, error) {
+	info, err := os.Stat(s.path(stateFile))
+	if err != nil {
+		return 0, fmt.Errorf("size of the state: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// publish makes what was committed the state that all see, and wakes those who wait for it.
+func (s *Store) publish(h head, meta []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.head = h
+	if meta != nil {
+		s.meta = meta
+	}
+	s.wake()
+}
+
+// wake must be called with mu held.
+func (s *Store) wake() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// awaitRevision returns once the state has reached revision. After ctx ended it returns the cause.
+func (s *Store) awaitRevision(ctx context.Context, revision uint64) error {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return ErrClosed
+		}
+		if s.head.Revision >= revision {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// read calls fn in a read transaction. The file stays open until fn returns, also when Restore replaces it.
+func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
+	f, err := s.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release(f)
+	return f.db.View(fn)
+}
+
+func (s *Store) hold() (*file, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	s.readers.Add(1)
+	s.current.readers++
+	return s.current, nil
+}
+
+func (s *Store) release(f *file) {
+	s.mu.Lock()
+	f.readers--
+	last := f.retired && f.readers == 0
+	s.mu.Unlock()
+	if last {
+		s.closeRetired(f)
+	}
+	s.readers.Done()
+}
+
+// closeRetired closes a file that nobody will ask again: it has been replaced, and its name belongs to another.
+func (s *Store) closeRetired(f *file) {
+	if err := f.db.Close(); err != nil {
+		s.log.Warn("replaced state did not close", "err", err)
+	}
+}
+
+// Sync brings what was applied to the disk.
+func (s *Store) Sync() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.isClosed() {
+		return ErrClosed
+	}
+	return syncFile(s.current.db)
+}
+
+// Close waits for every open read, brings the state to the disk, and seals it for an Open with Keep. A second call
+// does nothing.
+func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.wake()
+	s.mu.Unlock()
+	s.readers.Wait()
+	if err := errors.Join(syncFile(s.current.db), s.current.db.Close()); err != nil {
+		return fmt.Errorf("close state: %w", err)
+	}
+	if err := s.seal(); err != nil {
+		return fmt.Errorf("close state: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+func syncFile(db *bbolt.DB) error {
+	if err := db.Sync(); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package kvstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"raft3d/farm"
+)
+
+// The layout of the file. Keys come in order of creation wherever they can, which is what makes bbolt cheap.
+//
+//	meta           head      the head
+//	               raft      raftnode's own record
+//	               format    the version of this layout
+//	printer        creation revision (8 bytes, big endian) -> the object as it is sent
+//	printer_ids    id -> creation revision
+//	active_jobs    printer id, 0, creation revision of a Queued or Running job -> nothing
+//
+// and the same two buckets for filament and print_job.
+const format = 1
+
+var (
+	metaBucket   = []byte("meta")
+	activeBucket = []byte("active_jobs")
+
+	headKey   = []byte("head")
+	raftKey   = []byte("raft")
+	formatKey = []byte("format")
+)
+
+func objectBucket(k farm.Kind) []byte { return []byte(k) }
+func idBucket(k farm.Kind) []byte     { return []byte(k + "_ids") }
+
+func revisionKey(revision uint64) []byte { return binary.BigEndian.AppendUint64(nil, revision) }
+
+func activePrefix(printer farm.ID) []byte { return append([]byte(printer), 0) }
+
+func activeKey(printer farm.ID, jobCreated uint64) []byte {
+	return binary.BigEndian.AppendUint64(activePrefix(printer), jobCreated)
+}
+
+// head is what there is to know of a state without looking at its objects. It is stored as these fields one after
+// the other, big endian.
+type head struct {
+	Applied  uint64 // index of the last entry that was applied
+	Revision uint64 // number of the last change
+	Time     farm.Time
+	Hash     [32]byte // see batch.hash
+
+	Printers, Filaments uint64
+	Jobs                [4]uint64 // by status, in the order of farm.Statuses
+	Remaining, Reserved farm.Grams
+}
+
+func (h *head) encode() []byte {
+	b, err := binary.Append(nil, binary.BigEndian, h)
+	if err != nil {
+		panic(fmt.Sprintf("encode head %+v: %v", h, err))
+	}
+	return b
+}
+
+func (h *head) decode(b []byte) error {
+	if n, err := binary.Decode(b, binary.BigEndian, h); err != nil || n != len(b) {
+		return fmt.Errorf("the head is damaged: %d bytes", len(b))
+	}
+	return nil
+}
+
+func readHead(tx *bbolt.Tx) (head, error) {
+	var h head
+	return h, h.decode(tx.Bucket(metaBucket).Get(headKey))
+}
+
+// readState reads what a Store must know of its file, and refuses a file that is of another format or incomplete.
+func readState(db *bbolt.DB) (h head, meta []byte, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(metaBucket)
+		if bucket == nil {
+			return fmt.Errorf("it has no meta bucket")
+		}
+		if found := string(bucket.Get(formatKey)); found != strconv.Itoa(format) {
+			return fmt.Errorf("its format is %q, this program reads %d", found, format)
+		}
+		for _, name := range dataBuckets() {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("it has no bucket %s", name)
+			}
+		}
+		meta = bytes.Clone(bucket.Get(raftKey))
+		h, err = readHead(tx)
+		return err
+	})
+	if err != nil {
+		return head{}, nil, fmt.Errorf("read state %s: %w", db.Path(), err)
+	}
+	return h, meta, nil
+}
+
+func dataBuckets() [][]byte {
+	names := [][]byte{activeBucket}
+	for _, k := range farm.Kinds {
+		names = append(names, objectBucket(k), idBucket(k))
+	}
+	return names
+}
+
+const (
+	lockTimeout = time.Second // a file that another process holds for longer is an error
+
+	// pageSize is fixed, so that a snapshot is the same file on machines with other pages.
+	pageSize = 4096
+
+	// The address space set aside for the file. Growing beyond it has a writer wait for all readers, so it is far
+	// above what a farm needs; it costs no memory. On 32 bits there is none to spare.
+	mmapSize64, mmapSize32 = 16 << 30, 128 << 20
+)
+
+// openFile opens or makes a bbolt file with our buckets.
+func openFile(path string) (*bbolt.DB, error) {
+	mmapSize := mmapSize32
+	if strconv.IntSize == 64 && runtime.GOOS != "windows" { // which would make the file that long
+		mmapSize = mmapSize64
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         lockTimeout,
+		NoSync:          true,
+		NoGrowSync:      true,
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: mmapSize,
+		PageSize:        pageSize,
+		NoStatistics:    true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open state %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// makeLayout puts an empty state into a new file.
+func makeLayout(db *bbolt.DB) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range dataBuckets() {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return fmt.Errorf("make bucket %s: %w", name, err)
+			}
+		}
+		bucket, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return fmt.Errorf("make bucket %s: %w", metaBucket, err)
+		}
+		if err := bucket.Put(formatKey, []byte(strconv.Itoa(format))); err != nil {
+			return err
+		}
+		return bucket.Put(headKey, new(head).encode())
+	})
+}
