@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ const (
 	headerKnown       = "Raft3d-Known-Incarnation" // the receiver's, as far as the sender has seen
 	headerName        = "Raft3d-Name"
 	headerVersion     = "Raft3d-Version"
+	headerAddress     = "Raft3d-Address" // where the sender is reached
 	headerRefused     = "Raft3d-Refused" // the reason; only in answers by the transport itself
 
 	maxAnswerHeader = 16 << 10 // bytes
@@ -68,6 +70,7 @@ func (t *Transport) introduce(h http.Header, to uint64) {
 	h.Set(headerKnown, strconv.FormatUint(known, 10))
 	h.Set(headerName, t.cfg.Name)
 	h.Set(headerVersion, t.cfg.Version)
+	h.Set(headerAddress, t.cfg.Address)
 }
 
 // admit says who sent r, or why it is not answered. It tells the Receiver when r shows that this member is the stale one.
@@ -111,7 +114,25 @@ func (t *Transport) admit(r *http.Request) (from uint64, err error) {
 	if err := t.remote(from).met(from, incarnation, h); err != nil {
 		return 0, err
 	}
+	t.moved(from, h.Get(headerAddress))
 	return from, nil
+}
+
+// moved takes the address that a member gives for itself, which is newer than any other: a member that moved could not tell
+// its cluster where no quorum is left that reaches it, and a joiner has nowhere else to learn who brings it the state. The
+// caller holds mu.
+func (t *Transport) moved(id uint64, addr string) {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" || port == "0" || t.closed {
+		return
+	}
+	r := t.remote(id)
+	switch {
+	case r.out == nil:
+		t.dial(r, id, addr)
+	case r.out.address() != addr:
+		t.log.Info("a peer moved", "member", formatID(id), "addr", addr)
+		r.out.setAddr(addr)
+	}
 }
 
 func (t *Transport) checkStanding(id uint64) error {

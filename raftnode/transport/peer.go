@@ -69,6 +69,12 @@ func (p *peer) setAddr(addr string) {
 	signal(p.kick)
 }
 
+func (p *peer) address() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addr
+}
+
 // send queues m or drops it.
 func (p *peer) send(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgSnap {

@@ -31,14 +31,11 @@ const (
 
 // SendSnapshot sends m, a complete MsgSnap, and after it the state that write writes, on a connection of its own. It does not
 // block: m is marshalled before it returns, write is called from another goroutine. What comes of it is told by exactly
-// one ReportSnapshot, unless the transport is closed already; true: the peer has stored it and stepped m. At most one is on its way to a peer, and
-// Config.Snapshots in all: one more has failed.
+// one ReportSnapshot, unless Close has returned before; true: the peer has stored it and stepped m. At most one is on
+// its way to a peer, and Config.Snapshots in all: one more has failed.
 func (t *Transport) SendSnapshot(m *raftpb.Message, write func(w io.Writer) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		return
-	}
 	p, head, err := t.prepareSnapshot(m)
 	if err != nil {
 		t.log.Warn("snapshot not sent", "member", formatID(m.GetTo()), "err", err)
@@ -51,6 +48,9 @@ func (t *Transport) SendSnapshot(m *raftpb.Message, write func(w io.Writer) erro
 
 // prepareSnapshot marshals m and takes the tokens that sending it needs. The caller holds mu.
 func (t *Transport) prepareSnapshot(m *raftpb.Message) (*peer, []byte, error) {
+	if t.closed {
+		return nil, nil, errClosed
+	}
 	r := t.remotes[m.GetTo()]
 	if r == nil || r.out == nil {
 		return nil, nil, errors.New("the peer is not known")

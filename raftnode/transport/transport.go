@@ -51,6 +51,7 @@ type Config struct {
 	// Incarnation of this member's directory: it rises with each start. A peer that has seen a higher one refuses this one.
 	Incarnation   uint64
 	Name, Version string // told to peers in headers: printable ASCII
+	Address       string // host:port where this member is reached; told to peers, which then dial it there; empty: not told
 
 	Logger *slog.Logger // nil: nothing is logged
 
@@ -165,6 +166,11 @@ func (t *Transport) SetPeer(id uint64, addr string) {
 		r.out.setAddr(addr)
 		return
 	}
+	t.dial(r, id, addr)
+}
+
+// dial begins to connect to the member. The caller holds mu, and the Transport is not closed.
+func (t *Transport) dial(r *remote, id uint64, addr string) {
 	r.out = newPeer(t, id, addr)
 	t.wg.Add(1)
 	go r.out.run()

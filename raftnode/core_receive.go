@@ -1,0 +1,72 @@
+package raftnode
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// receive hands a peer's message to raft, unless raft would panic on it: what comes from outside must never end
+// the process, and raft trusts its peers (etcd#21518). The form was checked before; this is about what only the
+// log can tell.
+func (c *core) receive(m *raftpb.Message) {
+	c.heard[m.GetFrom()] = c.now
+	if why := c.refuse(m); why != "" {
+		c.log.Warn("dropped a peer's message", "from", m.GetFrom(), "type", m.GetType().String(), "reason", why)
+		return
+	}
+	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
+}
+
+// refuse says why a message must not reach raft; empty: it may.
+func (c *core) refuse(m *raftpb.Message) string {
+	switch m.GetType() {
+	case raftpb.MsgHeartbeat:
+		if m.GetCommit() > c.last {
+			c.drain() // entries of an earlier message may not be counted yet
+		}
+		if m.GetCommit() > c.last && m.GetTerm() >= c.term {
+			return "it names a committed entry that this log does not have"
+		}
+	case raftpb.MsgApp:
+		for _, e := range m.GetEntries() {
+			if e.GetIndex() > c.commit {
+				break
+			}
+			if term, err := c.storage.Term(e.GetIndex()); err == nil && term != e.GetTerm() && m.GetTerm() >= c.term {
+				return "it contradicts a committed entry"
+			}
+		}
+	case raftpb.MsgAppResp:
+		if !m.GetReject() && m.GetIndex() > c.last && m.GetTerm() >= c.term {
+			c.drain()
+			if m.GetIndex() > c.last {
+				return "it acknowledges an entry that this log does not have"
+			}
+		}
+	case raftpb.MsgProp:
+		if len(m.GetEntries()) == 0 {
+			return "it proposes nothing"
+		}
+		for _, e := range m.GetEntries() {
+			if e.GetType() != raftpb.EntryNormal {
+				return "it proposes a membership change, which only the leader itself may do"
+			}
+			if _, _, err := decodeEntry(e.GetData()); err != nil {
+				return "it proposes a command without a request id"
+			}
+		}
+	case raftpb.MsgReadIndex, raftpb.MsgReadIndexResp:
+		if len(m.GetEntries()) != 1 {
+			return "a read request carries exactly one context"
+		}
+	case raftpb.MsgSnap:
+		if len(m.GetSnapshot().GetMetadata().GetConfState().GetVoters()) == 0 {
+			return "its configuration has no voter"
+		}
+	case raftpb.MsgTimeoutNow:
+		if m.GetFrom() != c.lead || c.lead == raft.None {
+			return "only the leader may ask this member to stand"
+		}
+	}
+	return ""
+}

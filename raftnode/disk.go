@@ -1,0 +1,125 @@
+package raftnode
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// logJob is one thing to write: an append, or the record of a snapshot whose file is there.
+type logJob struct {
+	append *raftpb.Message
+	mark   *raftpb.SnapshotMetadata
+	marked chan<- error // gets the result of mark; capacity one
+}
+
+// runLog is the only one that appends to the wal. All that waits is written with one sync (group commit).
+func (n *Node) runLog() {
+	defer n.joined.Done()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-n.toLog.ready:
+		}
+		if err := n.writeLog(n.toLog.take()); err != nil {
+			n.fail(fmt.Errorf("write the log: %w", err)) // never retried: the kernel may have dropped the page
+			return
+		}
+	}
+}
+
+func (n *Node) writeLog(jobs []logJob) error {
+	var pending []*raftpb.Message
+	for _, job := range jobs {
+		switch {
+		case job.mark != nil:
+			if err := n.appendAll(pending); err != nil {
+				return err
+			}
+			pending = nil
+			err := n.disk.MarkSnapshot(job.mark)
+			job.marked <- err
+			if err != nil {
+				return err
+			}
+		case !raft.IsEmptySnap(job.append.GetSnapshot()):
+			if err := n.appendAll(pending); err != nil {
+				return err
+			}
+			pending = nil
+			if err := n.install(job.append); err != nil {
+				return err
+			}
+		default:
+			pending = append(pending, job.append)
+		}
+	}
+	return n.appendAll(pending)
+}
+
+// appendAll writes a run of appends at once and tells the loop.
+func (n *Node) appendAll(messages []*raftpb.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	var hard *raftpb.HardState
+	var entries []*raftpb.Entry
+	if len(messages) == 1 {
+		entries = messages[0].GetEntries()
+	}
+	for _, m := range messages {
+		if h := hardState(m); h != nil {
+			hard = h
+		}
+		if len(messages) > 1 {
+			entries = append(entries, m.GetEntries()...)
+		}
+	}
+	if err := n.disk.Append(hard, entries); err != nil {
+		return err
+	}
+	n.add(func(in *input) { in.stored = append(in.stored, messages...) })
+	return nil
+}
+
+// hardState is what an append asks to be kept besides entries; nil: nothing.
+func hardState(m *raftpb.Message) *raftpb.HardState {
+	h := &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	if raft.IsEmptyHardState(h) {
+		return nil
+	}
+	return h
+}
+
+// install makes a received snapshot, whose file is on the disk, the state of this node. The order matters: file,
+// record, log, state; and the loop hears of it last, since raft then counts it as applied.
+func (n *Node) install(m *raftpb.Message) error {
+	metadata := m.GetSnapshot().GetMetadata()
+	if err := n.disk.MarkSnapshot(metadata); err != nil {
+		return err
+	}
+	if err := n.disk.Append(hardState(m), m.GetEntries()); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	n.toApply.put(applyJob{restore: metadata, restored: done})
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-n.stop:
+		return nil
+	}
+	n.add(func(in *input) { in.stored = append(in.stored, m) })
+	n.mu.Lock()
+	if n.installed != nil {
+		close(n.installed)
+		n.installed = nil
+	}
+	n.mu.Unlock()
+	n.logger.Info("installed a snapshot from the leader", "index", metadata.GetIndex(), "term", metadata.GetTerm())
+	return nil
+}

@@ -1,0 +1,202 @@
+package raftnode
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"raft3d/raftnode/transport"
+)
+
+// maxInbox bounds the peers' messages that wait for the loop; past it they are dropped, which raft allows.
+const maxInbox = 16384
+
+// runLoop owns the core. It never waits for anything but its own inbox and the clock.
+func (n *Node) runLoop() {
+	defer n.joined.Done()
+	ticker := time.NewTicker(n.cfg.tick())
+	defer ticker.Stop()
+	lead, gone := uint64(0), 0
+	for {
+		ticks := 0
+		select {
+		case <-n.stop:
+			return
+		case <-ticker.C:
+			ticks = 1
+		case <-n.wake:
+		}
+		in, calls := n.takeInput()
+		in.ticks = ticks
+		n.dispatch(n.core.step(in))
+		for _, f := range calls {
+			n.dispatch(n.core.call(f))
+		}
+		n.publish()
+		if n.core.lead != lead {
+			lead = n.core.lead
+			n.tellLeader(lead)
+		}
+		// A removed member stays for a moment, so that what it still owes the others leaves it.
+		if ticks > 0 && n.amRemoved() {
+			if gone++; gone > n.core.electionTicks/2 {
+				n.fail(ErrRemoved)
+			}
+		}
+	}
+}
+
+func (n *Node) takeInput() (input, []func(*core)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	in, calls := n.in, n.calls
+	n.in, n.calls = input{}, nil
+	if n.readers != nil && n.core.readIdle() {
+		n.nextRound++
+		n.rounds[n.nextRound] = n.readers
+		in.read, n.readers = n.nextRound, nil
+	}
+	return in, calls
+}
+
+// dispatch carries out what the core decided.
+func (n *Node) dispatch(out outputs) {
+	for _, m := range out.appends {
+		n.toLog.put(logJob{append: m})
+	}
+	for _, m := range out.applies {
+		n.toApply.put(applyJob{entries: m})
+	}
+	if len(out.messages) > 0 {
+		n.send(out.messages)
+	}
+	for _, token := range out.reads {
+		close(n.rounds[token].done)
+		delete(n.rounds, token)
+	}
+	if len(out.lost) > 0 {
+		n.finishLost(out.lost)
+	}
+	if n.core.readIdle() {
+		n.mu.Lock()
+		more := n.readers != nil
+		n.mu.Unlock()
+		if more {
+			wake(n.wake)
+		}
+	}
+}
+
+func (n *Node) send(messages []*raftpb.Message) {
+	plain := messages[:0]
+	for _, m := range messages {
+		if m.GetType() == raftpb.MsgSnap {
+			n.sendSnapshot(m)
+		} else {
+			plain = append(plain, m)
+		}
+	}
+	n.transport.Send(plain)
+}
+
+// finishLost answers membership changes whose fate the old leader took with it.
+func (n *Node) finishLost(sequences []uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, sequence := range sequences {
+		if w, ok := n.changeWaiters[sequence]; ok {
+			delete(n.changeWaiters, sequence)
+			err := errorf(Unavailable, "", "the leader changed while the membership change was under way")
+			err.Outcome = Unknown
+			w <- result{err: err}
+		}
+	}
+}
+
+// publish lets others see where the core stands.
+func (n *Node) publish() {
+	c := n.core
+	n.seen.term.Store(c.term)
+	n.seen.lead.Store(c.lead)
+	n.seen.commit.Store(c.commit)
+	n.seen.last.Store(c.last)
+	n.seen.state.Store(uint64(c.state))
+	if first, err := c.storage.FirstIndex(); err == nil {
+		n.seen.first.Store(first)
+	}
+}
+
+func (n *Node) tellLeader(lead uint64) {
+	name := ""
+	if m, ok := n.table.Load().byID(lead); ok {
+		name = m.name
+	}
+	switch lead {
+	case raft.None:
+		n.logger.Info("lost the leader", "term", n.core.term)
+	case n.id:
+		n.logger.Info("became leader", "term", n.core.term, "index", n.core.last)
+	default:
+		n.logger.Info("follows a leader", "leader", name, "term", n.core.term)
+	}
+}
+
+// add lets f add to the next step's input.
+func (n *Node) add(f func(*input)) {
+	n.mu.Lock()
+	f(&n.in)
+	n.mu.Unlock()
+	wake(n.wake)
+}
+
+// Receive takes messages from the transport.
+func (n *Node) Receive(messages []*raftpb.Message) {
+	n.add(func(in *input) {
+		if len(in.messages)+len(messages) <= maxInbox {
+			in.messages = append(in.messages, messages...)
+		}
+	})
+}
+
+// ReportUnreachable hears from the transport that something was lost.
+func (n *Node) ReportUnreachable(id uint64) {
+	n.add(func(in *input) { in.unreachable = append(in.unreachable, id) })
+}
+
+// ReportSnapshot hears from the transport how sending a snapshot ended.
+func (n *Node) ReportSnapshot(id uint64, ok bool) {
+	n.add(func(in *input) { in.snapshots = append(in.snapshots, snapshotReport{id, ok}) })
+}
+
+// PeerDown hears from the transport that a member's process is gone.
+func (n *Node) PeerDown(id uint64) {
+	n.add(func(in *input) { in.down = append(in.down, id) })
+}
+
+// Refused hears from the transport that a peer will not talk to this member.
+func (n *Node) Refused(by uint64, r transport.Refusal) {
+	switch r.Reason {
+	case "removed":
+		n.fail(ErrRemoved)
+	case "stale_incarnation":
+		n.fail(ErrStale)
+	default:
+		n.logger.Warn("a peer refused this member", "peer", by, "reason", r.Reason, "detail", r.Detail)
+	}
+}
+
+// Check tells the transport what the replicated state says of a member.
+func (n *Node) Check(id uint64) transport.Standing {
+	t := n.table.Load()
+	if t.removed[id] {
+		return transport.Removed
+	}
+	if _, ok := t.byID(id); ok || len(t.members) == 0 {
+		return transport.Known // a joiner without a state believes whoever knows its cluster's id
+	}
+	return transport.Unknown
+}
+
+// amRemoved reports whether this node's own state says that it was removed.
+func (n *Node) amRemoved() bool { return n.table.Load().removed[n.id] }

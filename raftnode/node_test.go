@@ -1,0 +1,625 @@
+package raftnode
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"raft3d/wal"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listState is a StateMachine that remembers every command. It is what a careless one would be if it were correct.
+type listState struct {
+	mu sync.Mutex
+	listRecord
+	failAt uint64 // Apply fails from this index on; 0: never
+}
+
+type listRecord struct {
+	Index    uint64
+	Meta     []byte
+	Commands []string
+}
+
+func (s *listState) Apply(index uint64, cmds [][]byte, meta []byte) ([]any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if index <= s.Index {
+		panic(fmt.Sprintf("apply: index %d after %d", index, s.Index))
+	}
+	if s.failAt != 0 && index >= s.failAt {
+		return nil, errors.New("the disk is on fire")
+	}
+	s.Index = index
+	if meta != nil {
+		s.Meta = meta
+	}
+	results := make([]any, len(cmds))
+	for i, c := range cmds {
+		s.Commands = append(s.Commands, string(c))
+		results[i] = len(s.Commands)
+	}
+	return results, nil
+}
+
+func (s *listState) Applied() (uint64, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Index, s.Meta
+}
+
+func (s *listState) commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.Commands)
+}
+
+func (s *listState) Snapshot(fn func(uint64, []byte, io.WriterTo) error) error {
+	s.mu.Lock()
+	r := s.listRecord
+	s.mu.Unlock()
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(r); err != nil {
+		return err
+	}
+	return fn(r.Index, r.Meta, &b)
+}
+
+func (s *listState) Restore(r io.Reader) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	var record listRecord
+	if err := gob.NewDecoder(bytes.NewReader(b)).Decode(&record); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listRecord = record
+	return nil
+}
+
+// testCluster is a few nodes in this process, with real logs and real connections.
+type testCluster struct {
+	t         testing.TB
+	clusterID uint64
+	nodes     map[string]*testNode
+}
+
+type testNode struct {
+	c        *testCluster
+	name     string
+	id       uint64
+	dir      string
+	addr     string
+	cfg      Config
+	node     *Node
+	state    *listState
+	disk     *wal.Log
+	server   *http.Server
+	listener net.Listener
+}
+
+func newTestCluster(t testing.TB) *testCluster {
+	c := &testCluster{t: t, clusterID: NewID(), nodes: map[string]*testNode{}}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.stop()
+		}
+	})
+	return c
+}
+
+// found starts the first member.
+func (c *testCluster) found(name string, change ...func(*Config)) *testNode {
+	n := c.prepare(name, true, change...)
+	n.start()
+	return n
+}
+
+// join starts a further member and waits until it is a voter.
+func (c *testCluster) join(name string, via *testNode, change ...func(*Config)) *testNode {
+	c.t.Helper()
+	n := c.prepare(name, false, change...)
+	n.joinVia(via)
+	eventually(c.t, name+" becomes a voter", func() (bool, any) {
+		s := n.node.Status()
+		return s.Role == "voter" || s.Role == "leader", s
+	})
+	return n
+}
+
+func (n *testNode) joinVia(via *testNode) {
+	n.c.t.Helper()
+	n.start()
+	if _, err := via.node.AddMember(n.c.soon(), Member{ID: n.name, MemberID: n.id, Raft: n.addr, HTTP: "127.0.0.1:1"}); err != nil {
+		n.c.t.Fatalf("add %s: %v", n.name, err)
+	}
+}
+
+func (c *testCluster) prepare(name string, founder bool, change ...func(*Config)) *testNode {
+	c.t.Helper()
+	n := &testNode{c: c, name: name, id: NewID(), dir: c.t.TempDir()}
+	c.nodes[name] = n
+	n.cfg = Config{
+		Name: name, HTTPAddr: "127.0.0.1:1", Version: "test",
+		Heartbeat: 20 * time.Millisecond, Election: 200 * time.Millisecond, Logger: testLogger(c.t, name),
+	}
+	for _, f := range change {
+		f(&n.cfg)
+	}
+	disk, err := wal.Create(n.dir, wal.Identity{ClusterID: c.clusterID, MemberID: n.id, Name: name, Founder: founder}, wal.Config{SegmentBytes: 1 << 20})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := disk.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// start runs the node over its directory, as after a crash: the state begins empty.
+func (n *testNode) start() {
+	n.c.t.Helper()
+	addr := n.addr
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		n.c.t.Fatal(err)
+	}
+	n.listener, n.addr, n.cfg.RaftAddr = l, l.Addr().String(), l.Addr().String()
+	disk, rec, err := wal.Open(n.dir, wal.Config{SegmentBytes: 1 << 20})
+	if err != nil {
+		n.c.t.Fatalf("open the log of %s: %v", n.name, err)
+	}
+	n.disk, n.state = disk, &listState{}
+	if n.node, err = Start(n.cfg, disk, rec, n.state); err != nil {
+		n.c.t.Fatalf("start %s: %v", n.name, err)
+	}
+	n.server = &http.Server{Handler: n.node.PeerHandler()}
+	go n.server.Serve(l)
+}
+
+// stop ends the node cleanly; it may be started again.
+func (n *testNode) stop() {
+	if n.node == nil {
+		return
+	}
+	n.node.Close()
+	n.server.Close()
+	n.disk.Close()
+	n.node = nil
+}
+
+// crash ends the node without a word to anyone, as far as one process can do that to a part of itself.
+func (n *testNode) crash() {
+	n.server.Close()
+	n.node.fail(errors.New("crashed by the test"))
+	n.node.Close()
+	n.disk.Close()
+	n.node = nil
+}
+
+func (c *testCluster) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	c.t.Cleanup(cancel)
+	return ctx
+}
+
+func (c *testCluster) propose(n *testNode, cmd string) {
+	c.t.Helper()
+	if _, err := n.node.Propose(c.soon(), []byte(cmd)); err != nil {
+		c.t.Fatalf("propose %q at %s: %v; status %+v", cmd, n.name, err, n.node.Status())
+	}
+}
+
+// leader waits until the running nodes agree on one of them.
+func (c *testCluster) leader() *testNode {
+	c.t.Helper()
+	var lead *testNode
+	eventually(c.t, "all agree on a leader", func() (bool, any) {
+		seen := map[string]string{}
+		for name, n := range c.nodes {
+			if n.node != nil {
+				seen[name] = n.node.Status().Leader
+			}
+		}
+		names := slices.Compact(slices.Sorted(maps.Values(seen)))
+		if len(names) != 1 || names[0] == "" {
+			return false, seen
+		}
+		lead = c.nodes[names[0]]
+		return lead.node != nil, seen
+	})
+	return lead
+}
+
+// converge waits until all running nodes hold the same commands.
+func (c *testCluster) converge() []string {
+	c.t.Helper()
+	var all []string
+	eventually(c.t, "all nodes hold the same commands", func() (bool, any) {
+		counts := map[string]int{}
+		all = nil
+		same := true
+		for name, n := range c.nodes {
+			if n.node == nil {
+				continue
+			}
+			cmds := n.state.commands()
+			counts[name] = len(cmds)
+			if all == nil {
+				all = cmds
+			}
+			same = same && slices.Equal(all, cmds)
+		}
+		return same, counts
+	})
+	return all
+}
+
+func eventually(t testing.TB, what string, cond func() (bool, any)) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		ok, seen := cond()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s; last seen: %+v", what, seen)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func testLogger(t testing.TB, name string) *slog.Logger {
+	if os.Getenv("RAFT3D_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
+}
+
+func TestASingleNodeKeepsItsCommandsOverARestart(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.found("node1")
+	for i := range 10 {
+		c.propose(n, fmt.Sprint("before ", i))
+	}
+	n.crash()
+	n.start()
+	if err := n.node.ReadBarrier(c.soon()); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.state.commands(); len(got) != 10 || got[9] != "before 9" {
+		t.Fatalf("after a crash and a read barrier: %q", got)
+	}
+	c.propose(n, "after")
+}
+
+func TestThreeNodesAgreeWhicheverIsAsked(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2, n3 := c.join("node2", n1), c.join("node3", n1)
+	var wg sync.WaitGroup
+	for _, n := range []*testNode{n1, n2, n3} {
+		for w := range 8 {
+			wg.Go(func() {
+				for i := range 20 {
+					if _, err := n.node.Propose(c.soon(), fmt.Appendf(nil, "%s-%d-%d", n.name, w, i)); err != nil {
+						t.Errorf("propose at %s: %v", n.name, err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if all := c.converge(); len(all) != 3*8*20 {
+		t.Fatalf("%d commands, want %d", len(all), 3*8*20)
+	}
+	for _, n := range []*testNode{n1, n2, n3} {
+		c.propose(n1, "read by "+n.name)
+		if err := n.node.ReadBarrier(c.soon()); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.state.commands(); got[len(got)-1] != "read by "+n.name {
+			t.Fatalf("%s does not see a write that was acknowledged before its read began: %q", n.name, got[len(got)-1])
+		}
+	}
+}
+
+func TestProposalsSurviveTheLeadersDeathAndHappenOnce(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	c.join("node3", n1)
+	for round := range 3 {
+		lead := c.leader()
+		var wg sync.WaitGroup
+		started := make(chan struct{}, 64)
+		acked := make(chan string, 4096)
+		for _, n := range c.nodes {
+			if n == lead {
+				continue
+			}
+			for w := range 4 {
+				wg.Go(func() {
+					for i := range 40 {
+						cmd := fmt.Sprintf("%d-%s-%d-%d", round, n.name, w, i)
+						if _, err := n.node.Propose(c.soon(), []byte(cmd)); err != nil {
+							t.Errorf("propose at %s while %s dies: %v", n.name, lead.name, err)
+						} else {
+							acked <- cmd
+						}
+						if i == 5 {
+							started <- struct{}{}
+						}
+					}
+				})
+			}
+		}
+		for range 8 {
+			<-started
+		}
+		lead.crash()
+		wg.Wait()
+		close(acked)
+		lead.start()
+		all := c.converge()
+		count := map[string]int{}
+		for _, cmd := range all {
+			count[cmd]++
+		}
+		for cmd := range acked {
+			if count[cmd] != 1 {
+				t.Errorf("%s was acknowledged and happened %d times", cmd, count[cmd])
+			}
+		}
+	}
+}
+
+func TestAJoinerOfAnIdleCompactedClusterGetsTheState(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1", func(c *Config) { c.KeepEntries = 4 })
+	for i := range 50 {
+		c.propose(n1, fmt.Sprint(i))
+	}
+	if _, _, _, err := n1.node.TakeSnapshot(c.soon()); err != nil {
+		t.Fatal(err)
+	}
+	n2 := c.join("node2", n1)
+	if got := len(n2.state.commands()); got != 50 {
+		t.Fatalf("the joiner has %d of 50 commands", got)
+	}
+}
+
+func TestASlowFollowerCatchesUpBySnapshot(t *testing.T) {
+	c := newTestCluster(t)
+	small := func(c *Config) { c.KeepEntries, c.SnapshotEntries = 4, 20 }
+	n1 := c.found("node1", small)
+	n2, n3 := c.join("node2", n1, small), c.join("node3", n1, small)
+	_ = n2
+	n3.crash()
+	for i := range 200 {
+		c.propose(n1, fmt.Sprint(i))
+	}
+	n3.start()
+	if all := c.converge(); len(all) != 200 {
+		t.Fatalf("%d commands, want 200", len(all))
+	}
+	n3.crash()
+	n3.start()
+	if all := c.converge(); len(all) != 200 {
+		t.Fatalf("after one more restart: %d commands, want 200", len(all))
+	}
+}
+
+func TestAllNodesCrashAtOnceAndComeBackWithEverything(t *testing.T) {
+	c := newTestCluster(t)
+	small := func(c *Config) { c.KeepEntries, c.SnapshotEntries = 8, 30 }
+	n1 := c.found("node1", small)
+	c.join("node2", n1, small)
+	c.join("node3", n1, small)
+	total := 0
+	for round := range 3 {
+		for i := range 40 {
+			c.propose(c.nodes[fmt.Sprintf("node%d", i%3+1)], fmt.Sprint(round, i))
+			total++
+		}
+		for _, n := range c.nodes {
+			n.crash()
+		}
+		for _, n := range c.nodes {
+			n.start()
+		}
+		c.leader()
+		for _, n := range c.nodes {
+			if err := n.node.ReadBarrier(c.soon()); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(n.state.commands()); got != total {
+				t.Fatalf("round %d: %s has %d of %d acknowledged commands", round, n.name, got, total)
+			}
+		}
+	}
+}
+
+func TestARemovedMemberStopsAndSaysWhy(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2, n3 := c.join("node2", n1), c.join("node3", n1)
+	// The leader itself goes, asked through another member, while writes go on there.
+	lead := c.leader()
+	var other *testNode
+	for _, n := range []*testNode{n1, n2, n3} {
+		if n != lead {
+			other = n
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range 100 {
+			if _, err := other.node.Propose(c.soon(), fmt.Appendf(nil, "%d", i)); err != nil {
+				t.Errorf("write %d while the leader is removed: %v", i, err)
+			}
+		}
+	})
+	if err := other.node.RemoveMember(c.soon(), lead.name, false); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	select {
+	case <-lead.node.Done():
+	case <-c.soon().Done():
+		t.Fatalf("the removed member runs on: %+v", lead.node.Status())
+	}
+	if err := lead.node.Err(); !errors.Is(err, ErrRemoved) {
+		t.Fatalf("the removed member stopped with %v, want ErrRemoved", err)
+	}
+	lead.stop()
+	// Its directory is of no use any more: started again, the others send it away.
+	lead.start()
+	select {
+	case <-lead.node.Done():
+	case <-c.soon().Done():
+		t.Fatalf("a removed member may come back: %+v", lead.node.Status())
+	}
+	if err := lead.node.Err(); !errors.Is(err, ErrRemoved) {
+		t.Fatalf("the removed member came back and stopped with %v, want ErrRemoved", err)
+	}
+}
+
+func TestTheLastVoterCantBeRemoved(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.propose(n1, "x")
+	var e *Error
+	if err := n1.node.RemoveMember(c.soon(), "node1", true); !errors.As(err, &e) || e.Kind != Conflict {
+		t.Fatalf("removing the last voter: %v, want a Conflict", err)
+	}
+	if err := n1.node.RemoveMember(c.soon(), "nobody", true); !errors.As(err, &e) || e.Kind != NotFound {
+		t.Fatalf("removing nobody: %v, want NotFound", err)
+	}
+	c.propose(n1, "y")
+}
+
+func TestTwoMembersThatJoinAtOnceBothGetIn(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2, n3 := c.prepare("node2", false), c.prepare("node3", false)
+	c.propose(n1, "x")
+	var wg sync.WaitGroup
+	for _, n := range []*testNode{n2, n3} {
+		wg.Go(func() { n.joinVia(n1) })
+	}
+	wg.Wait()
+	for _, n := range []*testNode{n2, n3} {
+		eventually(t, n.name+" becomes a voter", func() (bool, any) { s := n.node.Status(); return s.Role == "voter", s })
+	}
+}
+
+func TestANameThatAVoterHasIsRefused(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	var e *Error
+	_, err := n1.node.AddMember(c.soon(), Member{ID: "node2", MemberID: NewID(), Raft: "127.0.0.1:1", HTTP: "127.0.0.1:1"})
+	if !errors.As(err, &e) || e.Kind != Conflict || !strings.Contains(e.Detail, "removed") {
+		t.Fatalf("an empty directory under a known name: %v, want a Conflict that says what to do", err)
+	}
+}
+
+func TestLeadershipMovesWhereItIsSent(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	c.join("node3", n1)
+	for _, to := range []string{"node2", "node3", "node1"} {
+		got, err := n1.node.TransferLeader(c.soon(), to)
+		if err != nil || got != to {
+			t.Fatalf("transfer to %s: %s, %v", to, got, err)
+		}
+		if lead := c.leader(); lead.name != to {
+			t.Fatalf("transfer to %s: %s leads", to, lead.name)
+		}
+	}
+}
+
+func TestWithoutAQuorumAWriteSaysWhatBecameOfIt(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2 := c.join("node2", n1)
+	n2.crash()
+	eventually(t, "node1 notices that it leads nobody", func() (bool, any) { s := n1.node.Status(); return s.Leader == "", s })
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	var e *Error
+	if _, err := n1.node.Propose(ctx, []byte("x")); !errors.As(err, &e) || e.Kind != Unavailable || e.Outcome != NotApplied {
+		t.Fatalf("a write that never left this node: %+v", err)
+	}
+	if err := n1.node.ReadBarrier(ctx); !errors.As(err, &e) || e.Kind != Unavailable {
+		t.Fatalf("a read without a quorum: %v", err)
+	}
+	n2.start()
+	c.propose(n1, "y")
+	if all := c.converge(); !slices.Equal(all, []string{"y"}) {
+		t.Fatalf("the write that was given up happened all the same: %q", all)
+	}
+}
+
+func TestAFailingStateMachineStopsTheNode(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.propose(n1, "x")
+	n1.state.mu.Lock()
+	n1.state.failAt = n1.state.Index + 1
+	n1.state.mu.Unlock()
+	var e *Error
+	if _, err := n1.node.Propose(c.soon(), []byte("y")); !errors.As(err, &e) || e.Outcome != Unknown {
+		t.Fatalf("a write on a failing node: %v, want an unknown outcome", err)
+	}
+	<-n1.node.Done()
+	if err := n1.node.Err(); err == nil || !strings.Contains(err.Error(), "on fire") {
+		t.Fatalf("the node stopped with %v", err)
+	}
+}
+
+func TestAMemberThatMovedTellsTheOthers(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2 := c.join("node2", n1)
+	n2.stop()
+	n2.addr = "" // a new port
+	n2.start()
+	eventually(t, "node1 knows node2's new address", func() (bool, any) {
+		s := n1.node.Status()
+		for _, m := range s.Members {
+			if m.ID == "node2" {
+				return m.Raft == n2.addr, s
+			}
+		}
+		return false, s
+	})
+	c.propose(n2, "x")
+	c.converge()
+}
