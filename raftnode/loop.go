@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"fmt"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -128,7 +129,7 @@ func (n *Node) publish() {
 }
 
 func (n *Node) tellLeader(lead uint64) {
-	name := ""
+	name := fmt.Sprintf("%016x", lead)
 	if m, ok := n.table.Load().byID(lead); ok {
 		name = m.name
 	}

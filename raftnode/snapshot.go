@@ -133,7 +133,6 @@ func (n *Node) sendSnapshot(m *raftpb.Message) {
 			if _, err := w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)); err != nil {
 				return err
 			}
-			n.logger.Info("sends a snapshot", "to", to, "index", index)
 			_, err = state.WriteTo(w)
 			return err
 		})
