@@ -25,12 +25,18 @@ type memoryFarm struct {
 }
 
 func newMemoryFarm() *memoryFarm {
-	return &memoryFarm{
-		order:     map[farm.Kind][]farm.ID{},
-		printers:  map[farm.ID]farm.Printer{},
-		filaments: map[farm.ID]farm.Filament{},
-		jobs:      map[farm.ID]farm.Job{},
-	}
+	m := &memoryFarm{}
+	m.empty()
+	return m
+}
+
+// empty makes it as new, but for its hooks.
+func (m *memoryFarm) empty() {
+	m.revision, m.commands = 0, nil
+	m.order = map[farm.Kind][]farm.ID{}
+	m.printers = map[farm.ID]farm.Printer{}
+	m.filaments = map[farm.ID]farm.Filament{}
+	m.jobs = map[farm.ID]farm.Job{}
 }
 
 func (m *memoryFarm) Printer(id farm.ID) (farm.Printer, bool) { p, ok := m.printers[id]; return p, ok }
@@ -238,4 +244,9 @@ func (v memoryView) Summary() farm.Summary {
 // refuse is an onDo that answers with err.
 func refuse(err error) func(context.Context, farm.Command, farm.Stamp) (farm.Result, error) {
 	return func(context.Context, farm.Command, farm.Stamp) (farm.Result, error) { return farm.Result{}, err }
+}
+
+// refuseView is an onView that answers with err.
+func refuseView(err error) func(context.Context, farm.ReadOptions) error {
+	return func(context.Context, farm.ReadOptions) error { return err }
 }

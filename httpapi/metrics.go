@@ -66,7 +66,7 @@ func (m *metrics) observe(template string, r *http.Request, status int, took tim
 	m.duration.WithLabelValues(template, method).Observe(took.Seconds())
 }
 
-// stateTimeout bounds how long a scrape waits for this node's own state.
+// stateTimeout bounds how long a scrape, or the header of a refusal, waits for this node's own state.
 const stateTimeout = time.Second
 
 // state collects what the cluster and the farm are like as this node knows them.

@@ -181,6 +181,8 @@ func (w *response) Write(p []byte) (int, error) {
 
 // currentRevision is the state of this node's store now, or the newest one seen where the store does not answer.
 func (s *Server) currentRevision(ctx context.Context) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
 	revision := s.seen.Load()
 	// The error says that there is no newer state to see: the newest one seen is the answer then.
 	_ = s.farm.View(ctx, farm.ReadOptions{Stale: true}, func(v farm.View) error {

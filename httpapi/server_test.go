@@ -141,10 +141,15 @@ func (a *answer) ids() string {
 // stocked is a world with one printer, one spool of 1000 g and one job of 100 g.
 func stocked(t testing.TB, adjust ...func(*Config)) *world {
 	w := newWorld(t, adjust...)
+	w.stock()
+	return w
+}
+
+func (w *world) stock() {
+	w.Helper()
 	w.call("POST", "/api/v1/printers", `{"id":"p1","company":"Prusa","model":"MK4"}`).is(http.StatusCreated)
 	w.call("POST", "/api/v1/filaments", `{"id":"f1","type":"pla","color":"red","total_weight_in_grams":1000}`).is(http.StatusCreated)
 	w.call("POST", "/api/v1/print_jobs", `{"id":"j1","printer_id":"p1","filament_id":"f1","filepath":"a.gcode","print_weight_in_grams":100}`).is(http.StatusCreated)
-	return w
 }
 
 // fakeCluster is three nodes of which this is the leader; its hooks, where they are set, come first.
@@ -194,3 +199,5 @@ func (f *fakeCluster) TakeSnapshot(context.Context) (index, term uint64, bytes i
 }
 
 var errUnavailable = &farm.Error{Kind: farm.Unavailable, Detail: "no quorum answered in time", Outcome: farm.Unknown}
+
+func echoMember(m raftnode.Member) (raftnode.Member, error) { return m, nil }
