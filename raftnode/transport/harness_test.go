@@ -49,6 +49,14 @@ type snapshotReport struct {
 // startMember gives a member whose patience is short enough for tests. change may alter its configuration.
 func startMember(t testing.TB, id uint64, change ...func(*Config)) *member {
 	t.Helper()
+	m := newMember(id, change...)
+	m.srv = httptest.NewServer(m.Handler())
+	m.addr = m.srv.Listener.Addr().String()
+	t.Cleanup(m.stop)
+	return m
+}
+
+func newMember(id uint64, change ...func(*Config)) *member {
 	m := &member{id: id, log: &syncBuffer{}, standing: map[uint64]Standing{}, unreachable: map[uint64]int{}, down: map[uint64]int{}}
 	c := Config{
 		ClusterID: testCluster, MemberID: id, Incarnation: 1,
@@ -60,9 +68,6 @@ func startMember(t testing.TB, id uint64, change ...func(*Config)) *member {
 		f(&c)
 	}
 	m.Transport = New(c, m, m)
-	m.srv = httptest.NewServer(m.Handler())
-	m.addr = m.srv.Listener.Addr().String()
-	t.Cleanup(m.stop)
 	return m
 }
 

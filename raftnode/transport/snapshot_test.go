@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -69,22 +68,6 @@ func TestASnapshotArrivesWhole(t *testing.T) {
 			t.Fatalf("message is %v", message)
 		}
 	}
-}
-
-func TestASnapshotThatTakesLongToStoreIsWaitedFor(t *testing.T) {
-	all := group(t, 2, func(c *Config) { c.KeepAlive, c.SnapshotTimeout = 10*time.Millisecond, 100*time.Millisecond })
-	a, b := all[0], all[1]
-	signs := time.NewTicker(50 * time.Millisecond)
-	defer signs.Stop()
-	b.store = func(_ *raftpb.Message, r io.Reader) error {
-		_, err := io.Copy(io.Discard, r)
-		for range 6 { // several times the timeout
-			<-signs.C
-		}
-		return err
-	}
-	a.SendSnapshot(snapshotMessage(1, 2, 1), writeState("state"))
-	sole(t, a, 2, true)
 }
 
 func TestASnapshotThatTheReceiverCannotStoreFailsWithItsReason(t *testing.T) {
