@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -38,14 +39,13 @@ var ErrClosed = errors.New("the store is closed")
 
 const (
 	stateFile    = "state.db"
-	sealFile     = "state.db.sha256"   // what Close left in state.db; only there while the store is closed
 	incomingFile = "state.db.incoming" // a snapshot that Restore is still receiving
 )
 
 // Options says how to open a Store. The zero value begins anew.
 type Options struct {
-	// Keep believes the file that is there: it was closed cleanly. A file that turns out not to be what Close left
-	// is discarded all the same.
+	// Keep goes on from the file that is there. Say so only of a file that was synced and closed, and is unchanged
+	// since: bbolt checks no page that it reads. Without Keep it is discarded.
 	Keep   bool
 	Logger *slog.Logger // nil: nothing is logged
 }
@@ -74,8 +74,8 @@ type file struct {
 	retired bool // guarded by Store.mu: the last reader closes it
 }
 
-// Open opens the state in dir, which it makes if need be. With Keep it goes on from a state that was closed cleanly;
-// else, and where that state is damaged, the state is empty and Applied is 0.
+// Open opens the state in dir, which it makes if need be. With Keep it goes on from the state that is there; else, and
+// where there is none, the state is empty and Applied is 0.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{dir: dir, log: o.Logger}
 	if s.log == nil {
@@ -84,7 +84,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	sound, err := s.unseal(o.Keep)
+	fresh, err := s.clear(o.Keep)
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
@@ -93,7 +93,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.current = &file{db: db}
-	if !sound {
+	if fresh {
 		err = makeLayout(db)
 	}
 	if err == nil {
@@ -103,6 +103,28 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
+}
+
+// clear makes room for what Open is to open, and reports whether that is a new file.
+func (s *Store) clear(keep bool) (fresh bool, err error) {
+	if err := removeIfThere(s.path(incomingFile)); err != nil {
+		return false, err
+	}
+	if !keep {
+		return true, removeIfThere(s.path(stateFile))
+	}
+	_, err = os.Stat(s.path(stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
@@ -222,11 +244,13 @@ func (s *Store) Sync() error {
 	if s.isClosed() {
 		return ErrClosed
 	}
-	return syncFile(s.current.db)
+	if err := s.current.db.Sync(); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	return nil
 }
 
-// Close waits for every open read, brings the state to the disk, and seals it for an Open with Keep. A second call
-// does nothing.
+// Close waits for every open read and closes the file. It does not sync. A second call does nothing.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -239,10 +263,7 @@ func (s *Store) Close() error {
 	s.wake()
 	s.mu.Unlock()
 	s.readers.Wait()
-	if err := errors.Join(syncFile(s.current.db), s.current.db.Close()); err != nil {
-		return fmt.Errorf("close state: %w", err)
-	}
-	if err := s.seal(); err != nil {
+	if err := s.current.db.Close(); err != nil {
 		return fmt.Errorf("close state: %w", err)
 	}
 	return nil
@@ -252,11 +273,4 @@ func (s *Store) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
-}
-
-func syncFile(db *bbolt.DB) error {
-	if err := db.Sync(); err != nil {
-		return fmt.Errorf("sync state: %w", err)
-	}
-	return nil
 }
