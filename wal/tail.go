@@ -9,6 +9,7 @@ import (
 
 	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -20,8 +21,8 @@ import (
 //
 // It is damage when
 //   - a later unit has begun: then the broken one was synced. The numbers tell, even where a hard state is lost;
-//   - the broken record misses no sector: then its bits have changed;
-//   - a record's head is blank, but its sector is not: sectors are written whole;
+//   - the broken record misses no sector: then its bits have changed. The same if its length is wrong;
+//   - a record's head is blank, but the rest of its sector is not: sectors are written whole;
 //   - something stands farther from the break than a unit can be long.
 //
 // Not to be told apart from a torn write is a loss of sectors in the last unit of all. Open and Close each write one,
@@ -34,6 +35,9 @@ const (
 	// maxProbeBytes bounds the records that the search for later units looks at: hard states, a few dozen bytes, and
 	// snapshot records, which name each member.
 	maxProbeBytes = 4096
+
+	dataField = protowire.Number(3) // of walpb.Record
+	maxDataAt = 24                  // more than there can be in front of the data: type, checksum, length
 )
 
 // writtenPart reads the space bytes behind offset, without the zeros that they end with.
@@ -80,9 +84,10 @@ func judgeTail(rest []byte, space, offset int64, unit uint64) error {
 			return errors.New("the head of a record is malformed")
 		}
 		recordEnd = headBytes + size + padding
-		if recordEnd > space || headBytes+size > written {
-			recordEnd = space // it was not written to its end: nothing else may be in it, nor behind it
-		} else if !missesSector(rest, offset, recordEnd) {
+		if !lengthHolds(rest, offset, size) {
+			return errors.New("the length of a record is wrong")
+		}
+		if recordEnd <= space && !missesSector(rest, offset, recordEnd) {
 			return errors.New("a record does not match its checksum")
 		}
 		limit = max(limit, recordEnd+maxProbeBytes)
@@ -93,11 +98,40 @@ func judgeTail(rest []byte, space, offset int64, unit uint64) error {
 	return laterUnit(rest, offset, recordEnd, unit)
 }
 
+// lengthHolds checks the size in a record's head, which no checksum covers, against the length of the data inside it,
+// where that is there to be seen.
+func lengthHolds(rest []byte, offset, size int64) bool {
+	seen := rest[headBytes:]
+	if end := sectorBytes - offset%sectorBytes; end < int64(len(rest)) && blank(rest[end:min(end+sectorBytes, int64(len(rest)))]) {
+		seen = rest[headBytes:end]
+	}
+	at := 0
+	for at < len(seen) {
+		number, kind, n := protowire.ConsumeTag(seen[at:])
+		if n < 0 {
+			break
+		}
+		at += n
+		if kind == protowire.BytesType {
+			length, n := protowire.ConsumeVarint(seen[at:])
+			if n < 0 {
+				break
+			}
+			return number == dataField && length == uint64(size-int64(at+n)) // it comes last
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, seen[at:]); n < 0 {
+			break
+		}
+		at += n
+	}
+	return len(seen) < maxDataAt
+}
+
 // missesSector says whether the record at the front of rest, up to end, lacks a sector. The first one is there, since
 // the record's head is.
 func missesSector(rest []byte, offset, end int64) bool {
 	for at := sectorBytes - offset%sectorBytes; at < end; at += sectorBytes {
-		if blank(rest[at:min(at+sectorBytes, end, int64(len(rest)))]) {
+		if at >= int64(len(rest)) || blank(rest[at:min(at+sectorBytes, end, int64(len(rest)))]) {
 			return true
 		}
 	}
@@ -106,7 +140,7 @@ func missesSector(rest []byte, offset, end int64) bool {
 
 // laterUnit looks behind a break for proof that its unit was synced: a record that was written after it.
 func laterUnit(rest []byte, offset, recordEnd int64, unit uint64) error {
-	for at := 0; at < len(rest); at += headBytes {
+	for at := headBytes; at < len(rest); at += headBytes {
 		rec, end := probe(rest[at:])
 		if rec == nil {
 			continue

@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -92,6 +91,12 @@ func (f *fixture) reopen() Recovered {
 	f.t.Helper()
 	f.close()
 	return f.open()
+}
+
+// fast leaves out the fsyncs of appends until the next open, in tests that are about something else.
+func (f *fixture) fast() *fixture {
+	f.etcd.SetUnsafeNoFsync()
+	return f
 }
 
 // crash leaves the directory as a killed process does: everything that was written is there, nothing was closed. It
@@ -473,17 +478,4 @@ func TestAppendedCountsWhatTheNextSnapshotWouldSave(t *testing.T) {
 	if w < testConfig.SegmentBytes || s < int64(len(stateAt(100))) {
 		t.Fatalf("sizes are %d and %d", w, s)
 	}
-}
-
-func readSnapshot(f *fixture, index, term uint64) (string, error) {
-	r, m, err := f.OpenSnapshot(index, term)
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	if m.GetIndex() != index || m.GetTerm() != term || len(m.GetConfState().GetVoters()) != 3 {
-		f.t.Fatalf("metadata is %v", m)
-	}
-	b, err := io.ReadAll(r)
-	return string(b), err
 }
