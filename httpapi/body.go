@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 )
 
 // body says whether a route's calls carry one.
@@ -37,7 +36,7 @@ func (c *call) readBody() ([]byte, error) {
 	return body, c.checkMediaType()
 }
 
-// receive reads what the client sends, within bodyTimeout.
+// receive reads what the client sends, within readTimeout.
 func (c *call) receive() ([]byte, error) {
 	if c.r.ContentLength == 0 {
 		return nil, nil
@@ -50,7 +49,6 @@ func (c *call) receive() ([]byte, error) {
 	if err != nil {
 		return nil, bodyError(err)
 	}
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 	return body, nil
 }
 
@@ -62,7 +60,7 @@ func bodyError(err error) error {
 	case errors.As(err, &tooLarge):
 		return errTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &refusal{status: http.StatusRequestTimeout, detail: "the body did not arrive within " + bodyTimeout.String()}
+		return &refusal{status: http.StatusRequestTimeout, detail: "the request did not arrive within " + readTimeout.String()}
 	default:
 		return malformed("", "the body could not be read: "+err.Error())
 	}

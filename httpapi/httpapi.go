@@ -89,7 +89,7 @@ const (
 	minTimeout         = time.Millisecond
 	maxTimeout         = 60 * time.Second
 	maxBodyBytes       = 1 << 20
-	bodyTimeout        = 15 * time.Second // for the whole body to arrive
+	readTimeout        = 15 * time.Second // for a request to arrive, its body included
 	writeTimeout       = 15 * time.Second // for an answer, or for each part of a long one, to be taken
 )
 
@@ -153,18 +153,20 @@ func New(c Config) *Server {
 	return s
 }
 
-// Handler is what an http.Server serves. Set that server's limits with ServerTimeouts.
+// Handler is what an http.Server serves whose limits ServerTimeouts has set.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 // Drain makes /readyz say 503 from now on, so that load balancers turn away; all else goes on. It is called when
 // a shutdown begins.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// ServerTimeouts sets the limits on h that the Server cannot set itself: on headers and idle connections. Bodies and
-// answers are bounded call by call, so ReadTimeout and WriteTimeout stay 0: they would cut long lists, and a
-// ReadTimeout cancels calls that wait longer than it.
+// ServerTimeouts sets the limits of h that the Server counts on: without them a client may hold a connection for ever
+// by sending or taking nothing. A long list moves the limit for writing as it goes, so that it may take as long as
+// its client keeps reading.
 func ServerTimeouts(h *http.Server) {
 	h.ReadHeaderTimeout = 5 * time.Second
+	h.ReadTimeout = readTimeout
+	h.WriteTimeout = readTimeout + maxTimeout + writeTimeout
 	h.IdleTimeout = 60 * time.Second
 	h.MaxHeaderBytes = 32 << 10
 }

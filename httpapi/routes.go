@@ -103,7 +103,7 @@ type resource struct {
 // was sent, so that an encoded slash stays inside its segment, and it is only asked to match: mux's own answers (a
 // 301 that makes a POST a GET, plain text errors) are never given.
 func newRouter(routes []route) (*mux.Router, map[string]*resource) {
-	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	router := mux.NewRouter().UseEncodedPath()
 	resources := map[string]*resource{}
 	for i := range routes {
 		rt := &routes[i]

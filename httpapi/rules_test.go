@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"raft3d/farm"
 )
@@ -130,6 +133,14 @@ func TestABodyOverOneMebibyteIsRefused(t *testing.T) {
 	fits += strings.Repeat(" ", maxBodyBytes-len(fits))
 	w.call("POST", "/api/v1/printers", fits).is(http.StatusCreated)
 	w.call("POST", "/api/v1/printers", fits+" ").problem(413)
+
+	r := httptest.NewRequest("POST", "/api/v1/printers", iotest.ErrReader(errors.New("read a body that says that it is too large")))
+	r.ContentLength = maxBodyBytes + 1
+	recorder := httptest.NewRecorder()
+	w.server.Handler().ServeHTTP(recorder, r)
+	if recorder.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d %s", recorder.Code, recorder.Body)
+	}
 }
 
 func TestACallThatTakesNoBodyRefusesOne(t *testing.T) {
@@ -198,6 +209,7 @@ func TestPathsAreMatchedAsTheyAreSentAndNeverRedirected(t *testing.T) {
 	}
 	w.call("POST", "/api/v1/print_jobs/j1%2Fstatus?status=Running", "").is(405)
 	w.call("DELETE", "/api/v1/printers/a%2Fb", "").problem(404)
+	w.call("DELETE", "/api/v1/cluster/members/a%2Fb", "").problem(404) // and the cluster is not asked
 	w.call("GET", "/api/v1/printers/p%31", "").is(http.StatusOK)
 }
 

@@ -47,7 +47,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}()
 	defer s.recoverPanic(c, template)
 
-	bound(c.w, r)
 	if err := s.dispatch(c, res, running); err != nil {
 		s.fail(c, template, err)
 	}
@@ -107,17 +106,6 @@ func (c *call) parse() (timeout time.Duration, err error) {
 // stamp is what varies between nodes, decided now.
 func (s *Server) stamp() farm.Stamp {
 	return farm.Stamp{At: farm.TimeOf(s.now()), NewID: farm.ID(s.newID())}
-}
-
-// bound gives the client its time to send a body, and to take the answer. Connections without deadlines (in tests)
-// have none. The deadline for reading also bounds net/http's own draining of a body that no handler wanted;
-// readBody lifts it, since it would end a call that waits longer.
-func bound(w *response, r *http.Request) {
-	control := http.NewResponseController(w)
-	if r.ContentLength != 0 {
-		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	}
-	_ = control.SetWriteDeadline(time.Now().Add(maxTimeout + writeTimeout))
 }
 
 // recoverPanic turns a panic into a 500, or, when the answer has begun, into a broken connection: a client must not

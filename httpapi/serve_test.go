@@ -22,9 +22,9 @@ func TestACommandCarriesItsStamp(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.NewID = nil })
 	w.farm.onDo = func(_ context.Context, _ farm.Command, s farm.Stamp) (farm.Result, error) {
 		got = s
-		return farm.Result{ID: s.NewID, Revision: 1, Object: []byte(`{"revision":1}`)}, nil
+		return farm.Result{ID: s.NewID, Revision: 9, Object: []byte(`{"revision":7}`)}, nil
 	}
-	w.call("POST", "/api/v1/printers", aPrinter).is(http.StatusCreated)
+	w.call("POST", "/api/v1/printers", aPrinter).is(http.StatusCreated).has("Raft3D-Revision", "9").has("ETag", `"7"`)
 	if id, err := uuid.Parse(string(got.NewID)); err != nil || id.Version() != 7 || got.At != farm.TimeOf(epoch) || got.Actor != "" {
 		t.Errorf("stamp %+v: %v", got, err)
 	}
@@ -177,7 +177,9 @@ func TestPastTheBoundCallsAreRefusedAtOnce(t *testing.T) {
 	for range bound {
 		<-inside
 	}
+	w.farm.mu.Lock() // a refusal asks nothing of the store
 	w.call("GET", "/api/v1/printers", "").has("Retry-After", "1").problem(429)
+	w.farm.mu.Unlock()
 	w.call("POST", "/debug/snapshot", "").problem(429)
 	for _, exempt := range []string{"/livez", "/readyz", "/metrics"} {
 		w.call("GET", exempt, "").is(http.StatusOK)

@@ -73,7 +73,7 @@ func TestABodyThatDoesNotArriveEndsItsCall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); response.StatusCode != http.StatusRequestTimeout || took != bodyTimeout {
+		if took := time.Since(began); response.StatusCode != http.StatusRequestTimeout || took != readTimeout {
 			t.Errorf("%s after %v", response.Status, took)
 		}
 		if w.server.inFlight.Load() != 0 || len(w.farm.commands) != 0 {
@@ -89,7 +89,7 @@ func TestABodyThatNobodyWantsHoldsNoConnection(t *testing.T) {
 		began := time.Now()
 		fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
 		_, err := io.Copy(io.Discard, conn)
-		if took := time.Since(began); took > 2*bodyTimeout {
+		if took := time.Since(began); took > 2*readTimeout {
 			t.Errorf("the connection ended after %v: %v", took, err)
 		}
 	})
@@ -112,7 +112,7 @@ func TestACallMayTakeLongerThanItsBodyMay(t *testing.T) {
 		w := newWorld(t)
 		w.farm.onDo = func(ctx context.Context, _ farm.Command, s farm.Stamp) (farm.Result, error) {
 			select {
-			case <-time.After(3 * bodyTimeout):
+			case <-time.After(3 * readTimeout):
 				return farm.Result{ID: s.NewID, Revision: 1, Object: []byte(`{"revision":1}`)}, nil
 			case <-ctx.Done():
 				return farm.Result{}, ctx.Err()
@@ -162,6 +162,39 @@ func TestAShortListHoldsNoViewEvenForAMoment(t *testing.T) {
 		synctest.Wait()
 		if l.open.Load() != 0 {
 			t.Errorf("%d Views are open while the client does not read", l.open.Load())
+		}
+	})
+}
+
+func TestAClientThatTakesNoAnswerHoldsNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		conn := serveSlowly(t, w)()
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n, err := io.Copy(io.Discard, conn); n > 0 || err != nil {
+			t.Errorf("after two minutes there were still %d bytes to be had: %v", n, err)
+		}
+	})
+}
+
+func TestALongListLeavesNoDeadlineBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := withList(t, 500, nil)
+		conn := serveSlowly(t, newWorld(t, func(c *Config) { c.Farm = l }))()
+		answers := bufio.NewReader(conn)
+		for range 2 {
+			fmt.Fprintf(conn, "GET /api/v1/print_jobs HTTP/1.1\r\nHost: x\r\n\r\n")
+			time.Sleep(writeTimeout - time.Second) // each part may take its time
+			response, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(response.Body); err != nil || !strings.HasSuffix(string(body), "]\n") {
+				t.Fatalf("%d bytes: %v", len(body), err)
+			}
+			time.Sleep(writeTimeout + time.Second) // the connection rests
 		}
 	})
 }
