@@ -16,7 +16,9 @@ const maxInbox = 16384
 // runLoop owns the core. It never waits for anything but its own inbox and the clock.
 func (n *Node) runLoop() {
 	defer n.joined.Done()
-	ticker := time.NewTicker(n.cfg.tick())
+	// An idle node wakes once a heartbeat and counts the ticks in between at once: each wake-up costs. Only an
+	// election that is about to be held needs them one by one.
+	ticker, atOnce := time.NewTicker(n.cfg.Heartbeat), ticksPerHeartbeat
 	defer ticker.Stop()
 	lead, gone := uint64(0), 0
 	for {
@@ -25,7 +27,7 @@ func (n *Node) runLoop() {
 		case <-n.stop:
 			return
 		case <-ticker.C:
-			ticks = 1
+			ticks = atOnce
 		case <-n.wake:
 		}
 		in, calls := n.takeInput()
@@ -35,13 +37,21 @@ func (n *Node) runLoop() {
 			n.dispatch(n.core.call(f))
 		}
 		n.publish()
+		if urgent := n.core.stand != 0; urgent != (atOnce == 1) {
+			period := n.cfg.Heartbeat
+			atOnce = ticksPerHeartbeat
+			if urgent {
+				period, atOnce = n.cfg.tick(), 1
+			}
+			ticker.Reset(period)
+		}
 		if n.core.lead != lead {
 			lead = n.core.lead
 			n.tellLeader(lead)
 		}
 		// A removed member stays for a moment, so that what it still owes the others leaves it.
 		if ticks > 0 && n.amRemoved() {
-			if gone++; gone > n.core.electionTicks/2 {
+			if gone += ticks; gone > n.core.electionTicks/2 {
 				n.fail(ErrRemoved)
 			}
 		}
