@@ -1,0 +1,115 @@
+package kvstore
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"raft3d/farm"
+)
+
+// gallery has objects that differ in what queries ask for, and labels that look like fields.
+func gallery(t testing.TB) *shop {
+	s := newShop(t)
+	s.must(farm.CreatePrinter{Text: farm.Text{ID: "p1", Labels: map[string]string{"bay": "7"}}, Company: "Prusa", Model: "MK4"})
+	s.must(farm.CreatePrinter{Text: farm.Text{ID: "p2", Labels: map[string]string{"company": "Prusa", "model": "MK4"}}, Company: "Bambu", Model: "X1"})
+	s.must(farm.CreatePrinter{Text: farm.Text{ID: "p3", Notes: `"company":"Prusa"`}, Company: "Prusa \"Research\"", Model: "MK4"})
+	s.must(farm.CreateFilament{Text: farm.Text{ID: "f1"}, Type: "PLA", Color: "grün", Total: 1000 * farm.Gram})
+	s.must(farm.CreateFilament{Text: farm.Text{ID: "f2"}, Type: "PLA-CF", Color: "red", Total: 1000 * farm.Gram})
+	for i, pair := range []struct{ p, f farm.ID }{{"p1", "f1"}, {"p2", "f1"}, {"p1", "f2"}, {"p3", "f2"}} {
+		s.must(farm.CreateJob{
+			Text:      farm.Text{ID: farm.ID(fmt.Sprint("j", i+1)), Labels: map[string]string{"printer_id": "p1", "status": "Running"}},
+			PrinterID: pair.p, FilamentID: pair.f, Filepath: "a", Weight: farm.Gram,
+		})
+	}
+	s.must(to("j1", farm.Running))
+	s.must(to("j2", farm.Canceled))
+	return s
+}
+
+func TestListsShowWhatIsAskedForInOrderOfCreation(t *testing.T) {
+	s := gallery(t)
+	printers, filaments, jobs := farm.KindPrinter, farm.KindFilament, farm.KindJob
+	for _, c := range []struct {
+		query farm.Query
+		want  []farm.ID
+	}{
+		{farm.Query{Kind: printers}, []farm.ID{"p1", "p2", "p3"}},
+		{farm.Query{Kind: printers, Company: "Prusa"}, []farm.ID{"p1"}},
+		{farm.Query{Kind: printers, Company: `Prusa "Research"`}, []farm.ID{"p3"}},
+		{farm.Query{Kind: printers, Model: "MK4"}, []farm.ID{"p1", "p3"}},
+		{farm.Query{Kind: printers, Model: "MK4", Company: "Bambu"}, nil},
+		{farm.Query{Kind: printers, Labels: []farm.Label{{Key: "bay", Value: "7"}}}, []farm.ID{"p1"}},
+		{farm.Query{Kind: printers, Labels: []farm.Label{{Key: "company", Value: "Prusa"}}}, []farm.ID{"p2"}},
+		{farm.Query{Kind: printers, Labels: []farm.Label{{Key: "company", Value: "Prusa"}, {Key: "bay", Value: "7"}}}, nil},
+		{farm.Query{Kind: printers, Type: "PLA"}, []farm.ID{"p1", "p2", "p3"}}, // not a printer's field
+		{farm.Query{Kind: filaments, Type: "PLA"}, []farm.ID{"f1"}},
+		{farm.Query{Kind: filaments, Color: "grün"}, []farm.ID{"f1"}},
+		{farm.Query{Kind: jobs}, []farm.ID{"j1", "j2", "j3", "j4"}},
+		{farm.Query{Kind: jobs, PrinterID: "p1"}, []farm.ID{"j1", "j3"}},
+		{farm.Query{Kind: jobs, FilamentID: "f1"}, []farm.ID{"j1", "j2"}},
+		{farm.Query{Kind: jobs, Status: []farm.JobStatus{farm.Running}}, []farm.ID{"j1"}},
+		{farm.Query{Kind: jobs, Status: []farm.JobStatus{farm.Queued, farm.Canceled}}, []farm.ID{"j2", "j3", "j4"}},
+		{farm.Query{Kind: jobs, Status: []farm.JobStatus{farm.Queued}, PrinterID: "p1", FilamentID: "f2"}, []farm.ID{"j3"}},
+	} {
+		var got []farm.ID
+		for _, object := range s.list(c.query) {
+			decoded, err := decodeObject(c.query.Kind, []byte(object))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch o := decoded.(type) {
+			case *farm.Printer:
+				got = append(got, o.ID)
+			case *farm.Filament:
+				got = append(got, o.ID)
+			case *farm.Job:
+				got = append(got, o.ID)
+			}
+		}
+		if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.query, got, c.want)
+		}
+		if n := seen(s, func(v farm.View) (int, error) { return v.Count(c.query) }); n != len(c.want) {
+			t.Errorf("%+v: counted %d, want %d", c.query, n, len(c.want))
+		}
+	}
+}
+
+func TestAListEndsWhereItsReaderSays(t *testing.T) {
+	s := gallery(t)
+	enough := errors.New("enough")
+	n := 0
+	err := s.View(t.Context(), farm.ReadOptions{}, func(v farm.View) error {
+		return v.List(farm.Query{Kind: farm.KindJob}, func([]byte) error {
+			if n++; n == 2 {
+				return enough
+			}
+			return nil
+		})
+	})
+	if err != enough || n != 2 {
+		t.Fatalf("%v after %d", err, n)
+	}
+}
+
+func TestGetFindsObjectsByKindAndID(t *testing.T) {
+	s := gallery(t)
+	for _, c := range []struct {
+		kind farm.Kind
+		id   farm.ID
+		want bool
+	}{
+		{farm.KindPrinter, "p1", true}, {farm.KindJob, "j4", true}, {farm.KindJob, "p1", false}, {farm.KindFilament, "f9", false},
+		{farm.KindPrinter, "", false}, {"meta", "head", false}, {farm.KindPrinter, farm.ID(make([]byte, 100_000)), false},
+	} {
+		if got := seen(s, func(v farm.View) (bool, error) { _, ok := v.Get(c.kind, c.id); return ok, nil }); got != c.want {
+			t.Errorf("%s %.20q: %v", c.kind, c.id, got)
+		}
+	}
+	err := s.View(t.Context(), farm.ReadOptions{}, func(v farm.View) error { return v.List(farm.Query{Kind: "meta"}, nil) })
+	if err == nil {
+		t.Error("a kind that is none was listed")
+	}
+}
