@@ -1,0 +1,80 @@
+//go:build unix
+
+package systemtest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestARollingRestartFailsNoWriteAndKeepsTheState(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	l := startLoad(t, 8, c.nodes...)
+	for _, n := range c.nodes {
+		if n == c.nodes[2] {
+			c.lead(n) // one of them at least leads when it is stopped
+		}
+		others := c.without(n)
+		l.moveTo(others...)
+		l.await(50)
+		n.stop()
+		says(t, n.log(), "ended in good order")
+		l.await(50)
+		n.start()
+		c.awaitVoters(c.nodes...)
+		says(t, n.log(), "state_kept=true")
+	}
+	l.stopWithoutFailure()
+	l.check(c.nodes...)
+}
+
+func TestAFlippedByteInACleanlyStoppedStateIsNoticedAndTheStateRebuilt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	l := startLoad(t, 4, c.nodes...)
+	l.await(200)
+	l.stopWithoutFailure()
+	n := c.nodes[1]
+	n.stop()
+	state := filepath.Join(n.dir, "state.db")
+	b, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 0x10
+	if err := os.WriteFile(state, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	c.awaitVoters(c.nodes...)
+	says(t, n.log(), "state_kept=false")
+	l.check(c.nodes...)
+}
+
+func TestASecondSignalEndsANodeThatWaitsAtOnceAndCostsNothing(t *testing.T) {
+	t.Parallel()
+	c := emptyCluster(t)
+	n := c.add()
+	n.start()
+	n.awaitReady()
+	n.create("printers", `{"id":"p","company":"Prusa","model":"MK4"}`)
+	n.signal(syscall.SIGINT)
+	if status := n.exit(); status != 0 {
+		t.Errorf("Ctrl-C ended it with status %d, want 0", status)
+	}
+	n.start()
+	n.awaitReady()
+	n.get("/api/v1/printers/p")
+	n.signal(syscall.SIGTERM)
+	_ = n.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by then
+	if status := n.exit(); status != 0 && !strings.Contains(n.log(), "second signal") {
+		t.Errorf("two signals ended it with status %d and without a word about it", status)
+	}
+	n.start()
+	n.awaitReady()
+	n.get("/api/v1/printers/p")
+}
