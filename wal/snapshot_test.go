@@ -2,11 +2,13 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -221,6 +223,17 @@ func TestARecordWithoutItsFileIsRefusedWhereNothingElseReachesAsFar(t *testing.T
 	f.close()
 	must(t, os.Remove(snapshotID{9, 4}.path(f.dir)))
 	f.refused("no snapshot to start from")
+}
+
+func TestAFullDiskStopsASnapshotButNotTheLog(t *testing.T) {
+	f := create(t)
+	if err := f.snapshotFailed(snapshotID{3, 1}, fmt.Errorf("write: %w", syscall.ENOSPC)); errors.Is(err, ErrDead) {
+		t.Fatalf("got %v", err)
+	}
+	f.append(nil, run(1, 1, 1)...)
+	if err := f.snapshotFailed(snapshotID{3, 1}, syscall.EIO); !errors.Is(err, ErrDead) || f.failed() != err {
+		t.Fatalf("got %v", err)
+	}
 }
 
 // Ten thousand appends with small segments: the disk holds no more than two snapshots and what they need, and the

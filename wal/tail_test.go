@@ -11,11 +11,12 @@ import (
 	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
+	"pgregory.net/rapid"
 )
 
 // crashed is a directory as a killed process left it, with the bytes of its last segment and where each record ends.
 type crashed struct {
-	t       testing.TB
+	t       rapid.TB
 	dir     string
 	path    string
 	bytes   []byte
@@ -30,7 +31,7 @@ func (f *fixture) crashed() *crashed {
 	return inspect(f.t, f.dir)
 }
 
-func inspect(t testing.TB, dir string) *crashed {
+func inspect(t rapid.TB, dir string) *crashed {
 	t.Helper()
 	list, err := segments(walDir(dir))
 	must(t, err)
@@ -311,5 +312,17 @@ func TestAnUnknownOrMisplacedRecordIsRefused(t *testing.T) {
 		if r, err := c.with(b); err == nil {
 			t.Fatalf("an entry taken for a record of type %d: recovered %s", kind, describe(r))
 		}
+	}
+}
+
+// Open answers for what a killed process had written, so it syncs it; and it leaves the proof that it did.
+func TestOpenLeavesProofThatWhatItFoundIsOnTheDisk(t *testing.T) {
+	f := create(t)
+	f.append(hard(1, 1, 2), run(1, 3, 1)...)
+	f.crash()
+	f.open()
+	c := f.crashed()
+	if n := len(c.kinds); c.kinds[n-1] != etcdwal.StateType || c.kinds[n-2] != etcdwal.StateType {
+		t.Fatalf("the records are of types %v: Open added no unit", c.kinds)
 	}
 }

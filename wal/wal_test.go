@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,7 +25,7 @@ var (
 
 // fixture is a member's directory and its open Log.
 type fixture struct {
-	t   testing.TB
+	t   rapid.TB
 	dir string
 	*Log
 	config Config
@@ -103,13 +104,13 @@ func (f *fixture) fast() *fixture {
 // goes on in a copy.
 func (f *fixture) crash() {
 	f.t.Helper()
-	dir := filepath.Join(f.t.TempDir(), "copy")
+	dir := f.dir + "'"
 	copyDir(f.t, f.dir, dir)
 	f.close()
 	f.dir = dir
 }
 
-func copyDir(t testing.TB, from, to string) {
+func copyDir(t rapid.TB, from, to string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func (f *fixture) refused(want string) {
 	}
 }
 
-func contents(t testing.TB, dir string) string {
+func contents(t rapid.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -189,7 +190,7 @@ func describe(r Recovered) string {
 	return b.String()
 }
 
-func want(t testing.TB, r Recovered, line string) {
+func want(t rapid.TB, r Recovered, line string) {
 	t.Helper()
 	if got := describe(r); got != line {
 		t.Fatalf("recovered %s\nwant      %s", got, line)
@@ -327,7 +328,7 @@ func TestALogWithoutItsIncarnationIsRefused(t *testing.T) {
 	}
 }
 
-func put(t testing.TB, path string, b []byte) {
+func put(t rapid.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -411,7 +412,7 @@ func TestAMemberWithoutItsLogStillExists(t *testing.T) {
 	f.refused("holds no log")
 }
 
-func must(t testing.TB, err error) {
+func must(t rapid.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
