@@ -157,7 +157,7 @@ func (d *dev) start(ctx context.Context, i int) (wait func(), err error) {
 		err := cmd.Wait()
 		logs.flush()
 		switch {
-		case ctx.Err() != nil && err == nil || errors.Is(err, context.Canceled):
+		case errors.Is(err, context.Canceled): // it was asked to, and did with status 0
 			d.out.print(n.name, "ended\n")
 		case err != nil:
 			d.out.print(n.name, fmt.Sprintf("ended: %v; it is not started again\n", err))

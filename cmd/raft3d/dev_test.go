@@ -144,7 +144,10 @@ func TestDevIsAClusterThatAnswersWhatItPrintsAndOutlivesANode(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("ended with %v", err)
 		}
-		for _, n := range d.nodes {
+		for i, n := range d.nodes {
+			if i > 0 && !strings.Contains(out.String(), n.name+" | ended\n") {
+				t.Errorf("%s did not end in good order", n.name)
+			}
 			if c, err := net.Dial("tcp", n.http); err == nil {
 				c.Close()
 				t.Errorf("%s still listens on %s", n.name, n.http)

@@ -18,26 +18,29 @@ type diskWatch struct {
 	statePath string // its size is what the next snapshot will need
 	minFree   int64  // bytes that must be free beside it
 	log       *slog.Logger
-	onFull    func(context.Context) // called by watch each time the disk becomes nearly full
+	handOver  func(context.Context) bool // gives the leadership away; false: this node does not lead
 	freeBytes func(dir string) (int64, error)
 
-	full   atomic.Bool
-	unseen bool // owned by watch: the free space was not known last time
+	full atomic.Bool
+	free atomic.Int64 // bytes, when last seen
+
+	unseen     bool // owned by whoever calls look: the free space was not known last time
+	handedOver bool // the same: the leadership was given away since the disk is nearly full
 }
 
 // nearlyFull never blocks.
 func (w *diskWatch) nearlyFull() bool { return w.full.Load() }
 
-// watch looks at the disk until ctx ends.
+// watch looks at the disk, not at once but from then on, until ctx ends.
 func (w *diskWatch) watch(ctx context.Context) {
 	ticker := time.NewTicker(diskCheckInterval)
 	defer ticker.Stop()
 	for {
-		w.look(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			w.look(ctx)
 		}
 	}
 }
@@ -54,6 +57,7 @@ func (w *diskWatch) look(ctx context.Context) {
 		return
 	}
 	w.unseen = false
+	w.free.Store(free)
 	need := w.minFree
 	if info, err := os.Stat(w.statePath); err == nil {
 		need += info.Size()
@@ -62,9 +66,13 @@ func (w *diskWatch) look(ctx context.Context) {
 	case !full && free < need:
 		w.full.Store(true)
 		w.log.Warn("disk nearly full: nothing new is created", "dir", w.dir, "free_bytes", free, "needed_bytes", need)
-		w.onFull(ctx)
 	case full && free > need+need/4:
 		w.full.Store(false)
+		w.handedOver = false
 		w.log.Info("disk has room again", "dir", w.dir, "free_bytes", free, "needed_bytes", need)
+	}
+	// Once, and not each time the lead comes back: where all disks are full it would go round for ever.
+	if w.full.Load() && !w.handedOver {
+		w.handedOver = w.handOver(ctx)
 	}
 }

@@ -18,6 +18,9 @@ import (
 // drainTimeout bounds how long a node that ends waits for the answers that it owes.
 const drainTimeout = 10 * time.Second
 
+// handOverTimeout bounds an attempt to have another node lead.
+const handOverTimeout = 5 * time.Second
+
 // server is one running node, from the top down: what is named first is ended first. It owns a goroutine for each of
 // its watchers, all started in startServer and joined in close.
 type server struct {
@@ -53,7 +56,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 
 	s, err := startServer(ctx, o, clients, peers, log)
 	if err != nil {
-		if ctx.Err() != nil {
+		if errors.Is(err, context.Canceled) {
 			return nil // it was asked to end while it still waited for a cluster
 		}
 		return err
@@ -122,9 +125,11 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	s.stopWatching = stop
 	space := &diskWatch{
 		dir: o.dataDir, statePath: s.state, minFree: o.minFree, log: log, freeBytes: freeBytes,
-		onFull: func(ctx context.Context) { leadElsewhere(ctx, s.node, log) },
+		handOver: func(ctx context.Context) bool { return leadElsewhere(ctx, s.node, log) },
 	}
+	space.look(watch) // before the first call, so that none slips in
 	s.watchers.Go(func() { space.watch(watch) })
+	figures.watchDisk(s.disk, s.state, space)
 
 	s.api = httpapi.New(httpapi.Config{
 		Farm: kvstore.NewDB(s.store, proposals{s.node}), Cluster: cluster{s.node}, Logger: log,
@@ -198,15 +203,17 @@ func (s *server) closeDisk(seal bool) error {
 	return errors.Join(errs...)
 }
 
-// leadElsewhere gives the leadership away, if this node has it and another can take it.
-func leadElsewhere(ctx context.Context, node *raftnode.Node, log *slog.Logger) {
+// leadElsewhere gives the leadership away, if another can take it. It is false where this node does not have it.
+func leadElsewhere(ctx context.Context, node *raftnode.Node, log *slog.Logger) bool {
 	if node.Status().Role != "leader" {
-		return
+		return false
 	}
-	leader, err := node.TransferLeader(ctx, "")
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if leader, err := node.TransferLeader(ctx, ""); err != nil {
 		log.Warn("leadership could not be handed over", "err", err)
-		return
+	} else {
+		log.Info("handed the leadership over", "leader", leader)
 	}
-	log.Info("handed the leadership over", "leader", leader)
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -146,6 +147,38 @@ func TestANodeThatStillWaitsForItsClusterEndsWhenAskedTo(t *testing.T) {
 	s := launch(t, "-id=node2", "-join="+freeAddress(t), "-data="+dir)
 	s.logs.await(t, "waiting to join")
 	s.stop(t)
+}
+
+func TestMetricsTellHowTheDiskIs(t *testing.T) {
+	s := start(t, "-bootstrap", "-data="+filepath.Join(t.TempDir(), "node1"))
+	s.addPrinter(t, "mk4")
+	_, figures := do(t, "GET", "http://"+s.http+"/metrics", "")
+	for _, more := range []string{"wal_fsync_duration_seconds_count", "apply_duration_seconds_count", "applied_commands_total",
+		"wal_size_bytes", "snapshots_size_bytes", "store_size_bytes", "disk_free_bytes"} {
+		if !regexp.MustCompile(`(?m)^raft3d_` + more + ` [1-9]`).MatchString(figures) {
+			t.Errorf("raft3d_%s is not over 0 in:\n%s", more, figures)
+		}
+	}
+	if !strings.Contains(figures, "\nraft3d_disk_nearly_full 0\n") {
+		t.Error("the disk of this test is nearly full, or nobody says")
+	}
+}
+
+func TestANearlyFullDiskKeepsWhatThereIsAndTakesNothingNew(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node1")
+	s := start(t, "-bootstrap", "-data="+dir)
+	s.addPrinter(t, "mk4")
+	s.stop(t)
+
+	s = start(t, "-data="+dir, "-min-free=4611686018427387904") // more than any disk has
+	s.logs.await(t, "disk nearly full")
+	if status, body := do(t, "POST", "http://"+s.http+"/api/v1/printers", `{"company":"Prusa","model":"MK4"}`); status != 507 {
+		t.Errorf("a creation: %d %s", status, body)
+	}
+	s.hasPrinters(t, "mk4")
+	if status, body := do(t, "DELETE", "http://"+s.http+"/api/v1/printers/mk4", ""); status != 204 {
+		t.Errorf("a deletion: %d %s", status, body)
+	}
 }
 
 func TestPortsAreFreeAgainAfterTheEnd(t *testing.T) {
