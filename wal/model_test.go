@@ -55,17 +55,6 @@ func (m *model) with(s hardState) string {
 	return b.String()
 }
 
-// memoryDir is a directory where fsync costs nothing, if the machine has one. The caller removes it.
-func memoryDir(t rapid.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "wal")
-	if err != nil {
-		dir, err = os.MkdirTemp("", "wal")
-	}
-	must(t, err)
-	return dir
-}
-
 // Whatever raft does to its log, and wherever the process ends, a restart finds the log that raft had.
 func TestARestartFindsTheLogThatRaftHad(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
