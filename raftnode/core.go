@@ -39,6 +39,9 @@ type core struct {
 	stand  int            // the tick in which to stand for election, since the leader's process is gone; 0: not
 	tries  int            // how often more, should that election be tied
 
+	repeated uint64 // proposals that were handed to a leader again
+	refused  uint64 // peers' messages that did not reach raft
+
 	appending int // appends that have not come back
 	applying  int // entries in applies that have not come back
 

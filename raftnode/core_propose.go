@@ -81,6 +81,9 @@ func (c *core) propose() {
 			if len(entries) > 0 && (len(entries) == maxBatchEntries || size+len(p.cmd) > maxBatchBytes) {
 				break
 			}
+			if p.data != nil && p.proposed != 0 {
+				c.repeated++
+			}
 			if p.data == nil {
 				id := requestID{c.id, c.incarnation, p.sequence}
 				p.data, p.patience = encodeEntry(header{id, ps.low}, p.cmd), c.electionTicks

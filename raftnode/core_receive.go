@@ -11,6 +11,7 @@ import (
 func (c *core) receive(m *raftpb.Message) {
 	c.heard[m.GetFrom()] = c.now
 	if why := c.refuse(m); why != "" {
+		c.refused++
 		c.log.Warn("dropped a peer's message", "from", m.GetFrom(), "type", m.GetType().String(), "reason", why)
 		return
 	}

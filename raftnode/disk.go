@@ -114,6 +114,7 @@ func (n *Node) install(m *raftpb.Message) error {
 		return nil
 	}
 	n.add(func(in *input) { in.stored = append(in.stored, m) })
+	n.seen.installed.Add(1)
 	n.mu.Lock()
 	if n.installed != nil {
 		close(n.installed)

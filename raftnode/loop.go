@@ -46,7 +46,9 @@ func (n *Node) runLoop() {
 			ticker.Reset(period)
 		}
 		if n.core.lead != lead {
-			lead = n.core.lead
+			if lead = n.core.lead; lead != raft.None {
+				n.seen.elections.Add(1)
+			}
 			n.tellLeader(lead)
 		}
 		// A removed member stays for a moment, so that what it still owes the others leaves it.
@@ -133,6 +135,8 @@ func (n *Node) publish() {
 	n.seen.commit.Store(c.commit)
 	n.seen.last.Store(c.last)
 	n.seen.state.Store(uint64(c.state))
+	n.seen.repeated.Store(c.repeated)
+	n.seen.refused.Store(c.refused)
 	if first, err := c.storage.FirstIndex(); err == nil {
 		n.seen.first.Store(first)
 	}
@@ -177,6 +181,9 @@ func (n *Node) ReportUnreachable(id uint64) {
 
 // ReportSnapshot hears from the transport how sending a snapshot ended.
 func (n *Node) ReportSnapshot(id uint64, ok bool) {
+	if ok {
+		n.seen.sent.Add(1)
+	}
 	n.add(func(in *input) { in.snapshots = append(in.snapshots, snapshotReport{id, ok}) })
 }
 

@@ -67,6 +67,8 @@ type seen struct {
 	term, lead, commit, applied, first, last, state atomic.Uint64
 	snapshotAt                                      atomic.Uint64 // index of the newest snapshot
 	snapshotBytes                                   atomic.Int64  // its size
+
+	elections, taken, sent, installed, repeated, refused atomic.Uint64 // see Counters
 }
 
 // result is what a waiter gets.

@@ -66,6 +66,7 @@ func (n *Node) TakeSnapshot(ctx context.Context) (index, term uint64, bytes int6
 		return 0, 0, 0, err
 	}
 	n.remember(info)
+	n.seen.taken.Add(1)
 	n.logger.Info("took a snapshot", "index", info.index, "bytes", info.bytes)
 	return info.index, info.term, info.bytes, nil
 }

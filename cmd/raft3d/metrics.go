@@ -11,8 +11,7 @@ import (
 )
 
 // metrics are the figures of this node that no Status tells: how long its disk and its store take, and how much
-// room. httpapi publishes
-// the registry and adds its own.
+// room. httpapi publishes the registry and adds its own; metrics_node.go has what the node counts itself.
 type metrics struct {
 	registry *prometheus.Registry
 

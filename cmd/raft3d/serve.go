@@ -130,6 +130,7 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	space.look(watch) // before the first call, so that none slips in
 	s.watchers.Go(func() { space.watch(watch) })
 	figures.watchDisk(s.disk, s.state, space)
+	figures.registry.MustRegister(nodeMetrics{s.node})
 
 	s.api = httpapi.New(httpapi.Config{
 		Farm: kvstore.NewDB(s.store, proposals{s.node}), Cluster: cluster{s.node}, Logger: log,
