@@ -2,42 +2,50 @@ package kvstore
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"raft3d/farm"
 )
 
-// filter is a Query made ready for many objects. Objects are stored in one spelling only, so what cannot match lacks
-// some run of bytes that what matches has; only those that have them all are decoded and looked at for true.
+// filter is a Query made ready for many objects. Objects are stored in one spelling only (object.go), so nearly all
+// can be told from their bytes: an object has a field with a value where, behind its labels, it has that field's
+// bytes. A quote inside a text is escaped, so no text can look like a field. Labels can, which is why a match of
+// labels is decoded to make sure.
 type filter struct {
-	query farm.Query
-	needs [][]byte // each is in every object that matches
-	any   [][]byte // where there are some: at least one is
+	query  farm.Query
+	begin  []byte   // of the kind's own fields, with the end of the labels
+	fields [][]byte // each must be among them
+	states [][]byte // where there are some: one of them must be
+	labels [][]byte // each must be before them
 }
 
 func newFilter(q farm.Query) filter {
 	f := filter{query: q}
-	need := func(name, value string) {
+	field := func(name, value string) {
 		if value != "" {
-			f.needs = append(f.needs, member(name, value))
+			f.fields = append(f.fields, member(name, value))
 		}
 	}
 	switch q.Kind {
 	case farm.KindPrinter:
-		need("company", q.Company)
-		need("model", q.Model)
+		f.begin = []byte(`},"company":"`)
+		field("company", q.Company)
+		field("model", q.Model)
 	case farm.KindFilament:
-		need("type", q.Type)
-		need("color", q.Color)
+		f.begin = []byte(`},"type":"`)
+		field("type", q.Type)
+		field("color", q.Color)
 	case farm.KindJob:
-		need("printer_id", string(q.PrinterID))
-		need("filament_id", string(q.FilamentID))
+		f.begin = []byte(`},"printer_id":"`)
+		field("printer_id", string(q.PrinterID))
+		field("filament_id", string(q.FilamentID))
 		for _, s := range q.Status {
-			f.any = append(f.any, member("status", string(s)))
+			f.states = append(f.states, member("status", string(s)))
 		}
 	}
 	for _, l := range q.Labels {
-		f.needs = append(f.needs, member(l.Key, l.Value))
+		f.labels = append(f.labels, member(l.Key, l.Value))
 	}
 	return f
 }
@@ -47,42 +55,50 @@ func member(name, value string) []byte {
 	return appendText(append(appendText(nil, name), ':'), value)
 }
 
-// all reports whether nothing but the state of jobs is asked for.
-func (f *filter) all() bool { return len(f.needs) == 0 }
+// onlyStates reports whether nothing but the state of jobs is asked for, if that.
+func (f *filter) onlyStates() bool { return len(f.fields) == 0 && len(f.labels) == 0 }
 
 func (f *filter) matches(raw []byte) (bool, error) {
-	if len(f.needs) == 0 && len(f.any) == 0 {
+	if f.onlyStates() && len(f.states) == 0 {
 		return true, nil
 	}
-	for _, need := range f.needs {
-		if !bytes.Contains(raw, need) {
-			return false, nil
-		}
+	at := bytes.Index(raw, f.begin)
+	if at < 0 {
+		return false, fmt.Errorf("stored %s is damaged: %.100q", f.query.Kind, raw)
 	}
-	has := func(run []byte) bool { return bytes.Contains(raw, run) }
-	if len(f.any) > 0 && !slices.ContainsFunc(f.any, has) {
+	common, own := raw[:at], raw[at:]
+	if !containsAll(common, f.labels) || !containsAll(own, f.fields) {
 		return false, nil
 	}
+	if len(f.states) > 0 && !slices.ContainsFunc(f.states, func(s []byte) bool { return bytes.Contains(own, s) }) {
+		return false, nil
+	}
+	if len(f.labels) == 0 {
+		return true, nil
+	}
 	object, err := decodeObject(f.query.Kind, raw)
-	if err != nil {
-		return false, err
-	}
-	q := &f.query
-	switch o := object.(type) {
-	case *farm.Printer:
-		return is(q.Company, o.Company) && is(q.Model, o.Model) && hasLabels(o.Labels, q.Labels), nil
-	case *farm.Filament:
-		return is(q.Type, o.Type) && is(q.Color, o.Color) && hasLabels(o.Labels, q.Labels), nil
-	case *farm.Job:
-		return is(q.PrinterID, o.PrinterID) && is(q.FilamentID, o.FilamentID) &&
-			(len(q.Status) == 0 || slices.Contains(q.Status, o.Status)) && hasLabels(o.Labels, q.Labels), nil
-	}
-	return false, nil
+	return err == nil && hasLabels(object, f.query.Labels), err
 }
 
-func is[T ~string](asked, found T) bool { return asked == "" || asked == found }
+func containsAll(b []byte, parts [][]byte) bool {
+	for _, part := range parts {
+		if !bytes.Contains(b, part) {
+			return false
+		}
+	}
+	return true
+}
 
-func hasLabels(labels map[string]string, asked []farm.Label) bool {
+func hasLabels(object any, asked []farm.Label) bool {
+	var labels map[string]string
+	switch o := object.(type) {
+	case *farm.Printer:
+		labels = o.Labels
+	case *farm.Filament:
+		labels = o.Labels
+	case *farm.Job:
+		labels = o.Labels
+	}
 	for _, l := range asked {
 		if value, ok := labels[l.Key]; !ok || value != l.Value {
 			return false

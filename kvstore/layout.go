@@ -117,16 +117,19 @@ const (
 	// pageSize is fixed, so that a snapshot is the same file on machines with other pages.
 	pageSize = 4096
 
-	// The address space set aside for the file. Growing beyond it has a writer wait for all readers, so it is far
-	// above what a farm needs; it costs no memory. On 32 bits there is none to spare.
-	mmapSize64, mmapSize32 = 16 << 30, 128 << 20
+	// mmapSize32 is the address space set aside for the file on 32 bits, where there is none to spare; 64 bits take
+	// mmapFactor64 times that. It costs no memory. A file that outgrows it has a writer wait for all readers once.
+	mmapSize32   = 128 << 20
+	mmapFactor64 = 128
 )
 
-// openFile opens or makes a bbolt file with our buckets.
+// openFile opens or makes a bbolt file. Its free pages are not stored but found when it is opened, which reads the
+// file: stored, they cost nothing while they are few, and as much as all else once a long read has kept pages from
+// being used again.
 func openFile(path string) (*bbolt.DB, error) {
 	mmapSize := mmapSize32
 	if strconv.IntSize == 64 && runtime.GOOS != "windows" { // which would make the file that long
-		mmapSize = mmapSize64
+		mmapSize *= mmapFactor64
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:         lockTimeout,

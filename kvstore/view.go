@@ -54,7 +54,7 @@ func (v view) List(q farm.Query, fn func(object []byte) error) error {
 
 // Count reads the figures of the head where they suffice, and the objects where they do not.
 func (v view) Count(q farm.Query) (int, error) {
-	if f := newFilter(q); f.all() {
+	if f := newFilter(q); f.onlyStates() {
 		switch q.Kind {
 		case farm.KindPrinter:
 			return int(v.head.Printers), nil

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"raft3d/farm"
 )
@@ -75,6 +78,65 @@ func TestListsShowWhatIsAskedForInOrderOfCreation(t *testing.T) {
 			t.Errorf("%+v: counted %d, want %d", c.query, n, len(c.want))
 		}
 	}
+}
+
+// matchesDecoded is what filter must say, the slow way.
+func matchesDecoded(t failer, q farm.Query, raw []byte) bool {
+	object, err := decodeObject(q.Kind, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(asked, found string) bool { return asked == "" || asked == found }
+	switch o := object.(type) {
+	case *farm.Printer:
+		return is(q.Company, o.Company) && is(q.Model, o.Model) && hasLabels(o, q.Labels)
+	case *farm.Filament:
+		return is(q.Type, o.Type) && is(q.Color, o.Color) && hasLabels(o, q.Labels)
+	case *farm.Job:
+		return is(string(q.PrinterID), string(o.PrinterID)) && is(string(q.FilamentID), string(o.FilamentID)) && hasLabels(o, q.Labels) &&
+			(len(q.Status) == 0 || slices.Contains(q.Status, o.Status))
+	}
+	return false
+}
+
+func TestNoTextLooksLikeAField(t *testing.T) {
+	nasty := rapid.OneOf(
+		rapid.SampledFrom([]string{
+			"Prusa", `Prusa"`, `"Prusa`, `\`, `\"`, `Prusa\`, `},"company":"Prusa"`, `"company":"Prusa"`, `company":"Prusa`, `x"},"model":"MK4`,
+			`},"printer_id":"p1"`, `"status":"Done"`, `,"labels":{"k":"v"}`, "MK4", `{}`, `"`, `","`, `:`,
+		}),
+		rapid.StringOfN(rapid.SampledFrom([]rune(`a"\:,{}ü`+"\n\u2028")), 0, 8, -1),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		text := func() string { return nasty.Draw(t, "text") }
+		common := farm.Common{ID: "x", Name: text(), Notes: text(), Labels: map[string]string{
+			"company": text(), "model": text(), "printer_id": text(), "type": text(), "status": "Done", "k": text(),
+		}}
+		p := farm.Printer{Common: common, Company: text(), Model: text()}
+		f := farm.Filament{Common: common, Type: text(), Color: text()}
+		j := farm.Job{Common: common, PrinterID: farm.ID(text()), FilamentID: farm.ID(text()), Filepath: text(), Status: rapid.SampledFrom(farm.Statuses).Draw(t, "status")}
+		var labels []farm.Label
+		if rapid.Bool().Draw(t, "labelled") {
+			labels = []farm.Label{{Key: rapid.SampledFrom([]string{"k", "company", "none", `"`, ":"}).Draw(t, "key"), Value: text()}}
+		}
+		pick := func(found string) string { return rapid.SampledFrom([]string{"", found, text()}).Draw(t, "asked") }
+		for _, c := range []struct {
+			query farm.Query
+			raw   []byte
+		}{
+			{farm.Query{Kind: farm.KindPrinter, Company: pick(p.Company), Model: pick(p.Model), Labels: labels}, appendPrinter(nil, &p)},
+			{farm.Query{Kind: farm.KindFilament, Type: pick(f.Type), Color: pick(f.Color), Labels: labels}, appendFilament(nil, &f)},
+			{farm.Query{
+				Kind: farm.KindJob, PrinterID: farm.ID(pick(string(j.PrinterID))), FilamentID: farm.ID(pick(string(j.FilamentID))),
+				Status: rapid.SliceOfN(rapid.SampledFrom(farm.Statuses), 0, 2).Draw(t, "states"), Labels: labels,
+			}, appendJob(nil, &j)},
+		} {
+			filter := newFilter(c.query)
+			if got, err := filter.matches(c.raw); err != nil || got != matchesDecoded(t, c.query, c.raw) {
+				t.Fatalf("%+v on %s: %v, %v", c.query, c.raw, got, err)
+			}
+		}
+	})
 }
 
 func TestAListEndsWhereItsReaderSays(t *testing.T) {
