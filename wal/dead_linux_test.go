@@ -95,3 +95,29 @@ func TestADirectoryThatCannotBeWrittenKillsTheLogAtASnapshot(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+func TestOnlyTheFirstErrorIsKept(t *testing.T) {
+	f := create(t)
+	first := f.die(syscall.EIO)
+	if second := f.die(syscall.ENOSPC); second != first {
+		t.Fatalf("got %v after %v", second, first)
+	}
+}
+
+// A deleted file takes its space until it is closed.
+func TestDeletedSegmentsAreClosed(t *testing.T) {
+	f := createWith(t, Config{SegmentBytes: 4 << 10})
+	for i := uint64(1); i <= 500; i++ {
+		f.append(hard(1, 0, i), entry(i, 1))
+		if i%100 == 0 {
+			f.snapshot(i, 1)
+		}
+	}
+	links, err := filepath.Glob("/proc/self/fd/*")
+	must(t, err)
+	for _, link := range links {
+		if name, err := os.Readlink(link); err == nil && strings.HasPrefix(name, f.dir) && strings.HasSuffix(name, "(deleted)") {
+			t.Errorf("%s is open", name)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -112,6 +113,79 @@ func TestTheLogGoesOnAcrossSegments(t *testing.T) {
 	put(t, segment(2), good)
 	put(t, filepath.Join(walDir(f.dir), "1-1.wal"), nil)
 	f.refused("not the name of a segment")
+}
+
+// The head of a segment is synced before the segment gets its name.
+func TestASegmentWhoseHeadIsBrokenIsRefused(t *testing.T) {
+	f := createWith(t, Config{SegmentBytes: 2 << 10})
+	for i := uint64(1); i <= 100; i++ {
+		f.append(hard(1, 0, i), entry(i, 1))
+	}
+	f.close()
+	c := inspect(t, f.dir)
+	for at := range c.payload {
+		if r, err := c.with(c.bytes[:at]); err == nil {
+			t.Fatalf("cut at byte %d: recovered %s", at, describe(r))
+		}
+	}
+}
+
+// Two logs with the same units of the same member; a segment of the one does not fit into the other.
+func TestASegmentOfAnotherLogIsRefused(t *testing.T) {
+	var logs [2]*fixture
+	for n := range logs {
+		logs[n] = createWith(t, Config{SegmentBytes: 2 << 10})
+		for i := uint64(1); i <= 100; i++ {
+			e := entry(i, 1)
+			e.Data = append(e.Data, byte(n))
+			logs[n].append(hard(1, 0, i), e)
+		}
+		logs[n].close()
+	}
+	list, err := segments(walDir(logs[0].dir))
+	must(t, err)
+	other, err := os.ReadFile(filepath.Join(walDir(logs[1].dir), list[1].name))
+	must(t, err)
+	put(t, filepath.Join(walDir(logs[0].dir), list[1].name), other)
+	logs[0].refused("does not follow")
+}
+
+func TestUnitsFollowOnEachOther(t *testing.T) {
+	record := func(unit uint64) []byte {
+		b, err := proto.Marshal(hardState{1, 0, 0}.numbered(unit))
+		must(t, err)
+		return b
+	}
+	for unit := uint64(1); unit < 8; unit++ {
+		r := replayer{unit: 4}
+		if err := r.stateRecord(record(unit), false); (err == nil) != (unit == 5) {
+			t.Errorf("unit %d after unit 4: %v", unit, err)
+		}
+		r = replayer{unit: 4, state: hardState{1, 0, 0}}
+		if err := r.stateRecord(record(unit), true); (err == nil) != (unit == 4) {
+			t.Errorf("unit %d repeated after unit 4: %v", unit, err)
+		}
+	}
+	r := replayer{unit: 4, state: hardState{1, 1, 0}}
+	if err := r.stateRecord(record(4), true); err == nil {
+		t.Error("the head of a segment repeats another hard state")
+	}
+}
+
+// etcd goes on in a segment that an earlier process had allocated, and would leave there what it does not overwrite.
+func TestASegmentThatWasAllocatedBeforeIsNotUsedAgain(t *testing.T) {
+	f := createWith(t, Config{SegmentBytes: 2 << 10})
+	f.close()
+	put(t, filepath.Join(walDir(f.dir), "0.tmp"), bytes.Repeat([]byte("old"), 500))
+	f.open()
+	for i := uint64(1); i <= 40; i++ {
+		f.append(hard(1, 0, i), entry(i, 1))
+		if i%3 == 0 {
+			if _, err := Read(f.dir); err != nil {
+				t.Fatalf("after %d appends: %v", i, err)
+			}
+		}
+	}
 }
 
 func TestAZeroedSectorInAnEarlierSegmentIsRefused(t *testing.T) {

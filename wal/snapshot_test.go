@@ -295,3 +295,36 @@ func TestPurgeWaitsUntilDroppedEntriesAreBehind(t *testing.T) {
 		t.Fatalf("nothing was deleted: %v, %v", list, err)
 	}
 }
+
+// The record of a snapshot may stand before segments whose names are lower than its index.
+func TestPurgeSparesTheSegmentWithTheOlderSnapshotsRecord(t *testing.T) {
+	f := createWith(t, Config{SegmentBytes: 2 << 10})
+	f.append(hard(1, 0, 3), run(1, 10, 1)...)
+	f.snapshot(100, 2) // received
+	f.append(hard(2, 0, 100))
+	f.reopen() // etcd's writer now counts from entry 10 again
+	for term := uint64(3); f.segments() < 3; term++ {
+		f.append(hard(term, 1, 100))
+	}
+	f.append(hard(900, 0, 100), run(101, 130, 900)...)
+	f.append(hard(900, 0, 130), run(131, 160, 900)...)
+	f.append(hard(900, 0, 160), run(161, 190, 900)...)
+	f.snapshot(150, 900)
+	f.close()
+	must(t, os.Remove(snapshotID{150, 900}.path(f.dir)))
+	r := f.open()
+	if r.Snapshot.GetIndex() != 100 || len(r.Entries) != 90 {
+		t.Fatalf("recovered %s", describe(r))
+	}
+}
+
+func TestAnOlderSnapshotThatTheLogDoesNotReachDoesNotCount(t *testing.T) {
+	f := create(t)
+	f.append(hard(1, 0, 3), run(1, 3, 1)...)
+	f.snapshot(2, 1)
+	f.snapshot(9, 4) // received
+	f.reopen()
+	if len(f.kept) != 1 || f.kept[0].index != 9 {
+		t.Fatalf("%v count", f.kept)
+	}
+}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -324,5 +325,24 @@ func TestOpenLeavesProofThatWhatItFoundIsOnTheDisk(t *testing.T) {
 	c := f.crashed()
 	if n := len(c.kinds); c.kinds[n-1] != etcdwal.StateType || c.kinds[n-2] != etcdwal.StateType {
 		t.Fatalf("the records are of types %v: Open added no unit", c.kinds)
+	}
+}
+
+// A unit is broken, and the one behind it is torn: that it was begun proves that the broken one was synced.
+func TestATornUnitBehindABrokenOneProvesDamage(t *testing.T) {
+	f := create(t)
+	for i := uint64(1); i <= 2; i++ {
+		e := entry(i, 1)
+		e.Data = bytes.Repeat([]byte{7}, 4*sectorBytes)
+		f.append(hard(1, 0, i), e)
+	}
+	c := f.crashed()
+	lost := (c.begin(0)/sectorBytes + 2) * sectorBytes // in the first entry
+	b := c.zeroed(lost, lost+sectorBytes)
+	if r, err := c.with(b[:c.begin(2)]); err != nil || len(r.Entries) != 0 {
+		t.Fatalf("a torn unit at the end: %v", err)
+	}
+	if r, err := c.with(b[:c.begin(2)+3*sectorBytes]); err == nil {
+		t.Fatalf("recovered %s", describe(r))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
@@ -82,6 +83,14 @@ func (f *fixture) write(index, term uint64) {
 	if _, err := f.WriteSnapshot(meta(index, term), strings.NewReader(stateAt(index))); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// segments is how many there are.
+func (f *fixture) segments() int {
+	f.t.Helper()
+	list, err := segments(walDir(f.dir))
+	must(f.t, err)
+	return len(list)
 }
 
 func (f *fixture) close() {
@@ -278,6 +287,25 @@ func TestABigAppendIsWrittenInUnitsAndComesBackWhole(t *testing.T) {
 	}
 }
 
+// A commit index may be that of a later run of the same append, so no unit but the last carries it.
+func TestABigAppendThatIsTornHasNoCommitIndexAhead(t *testing.T) {
+	f := createWith(t, Config{SegmentBytes: 16 << 20})
+	entries := run(1, 4, 1)
+	for _, e := range entries {
+		e.Data = make([]byte, 1<<20)
+	}
+	f.append(hard(1, 0, 4), append(entries, run(3, 4, 2)...)...)
+	c := f.crashed()
+	for n, kind := range c.kinds[:len(c.kinds)-1] {
+		if kind != etcdwal.StateType {
+			continue
+		}
+		if r, err := c.with(c.bytes[:c.ends[n]]); err != nil || r.HardState.GetCommit() != 0 {
+			t.Fatalf("the append ends after record %d: %v, %v", n, r.HardState, err)
+		}
+	}
+}
+
 func TestAppendPanicsOnAGapAndOnACommitBeyondTheEnd(t *testing.T) {
 	panics := func(hard *raftpb.HardState, entries ...*raftpb.Entry) {
 		t.Helper()
@@ -403,6 +431,13 @@ func TestACreateThatDidNotFinishDoesNotBlockTheNext(t *testing.T) {
 			}
 			must(t, l.Close())
 		})
+	}
+	dir := t.TempDir()
+	if _, err := Create(dir, testIdentity, Config{SegmentBytes: 1 << 60}); err == nil {
+		t.Fatal("allocated 2^60 bytes")
+	}
+	if Exists(dir) {
+		t.Fatal("a member without a log exists")
 	}
 	f := create(t)
 	f.close()
