@@ -54,29 +54,29 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	}}, nil
 }
 
-// append adds entries that are on the disk; they replace what they overlap.
+// append adds entries that are on the disk; they replace what they overlap. Those that were compacted away stay so.
 func (s *storage) append(entries []*raftpb.Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
 	first, err := s.FirstIndex()
 	if err != nil {
 		return err
 	}
-	if at := entries[0].GetIndex(); at >= first {
-		for len(s.bytes) > int(at-first) {
-			s.total -= s.bytes[len(s.bytes)-1]
-			s.bytes = s.bytes[:len(s.bytes)-1]
-		}
+	for len(entries) > 0 && entries[0].GetIndex() < first {
+		entries = entries[1:]
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	kept := int(entries[0].GetIndex() - first)
+	for len(s.bytes) > kept {
+		s.total -= s.bytes[len(s.bytes)-1]
+		s.bytes = s.bytes[:len(s.bytes)-1]
 	}
 	if err := s.MemoryStorage.Append(entries); err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.GetIndex() >= first {
-			s.bytes = append(s.bytes, len(e.GetData()))
-			s.total += len(e.GetData())
-		}
+		s.bytes = append(s.bytes, len(e.GetData()))
+		s.total += len(e.GetData())
 	}
 	return nil
 }
