@@ -110,11 +110,19 @@ func (t *Transport) admit(r *http.Request) (from uint64, err error) {
 		return 0, &Refusal{reasonStaleSelf, detail}
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.remote(from).met(from, incarnation, h); err != nil {
+	err = t.remote(from).met(from, incarnation, h)
+	if err == nil {
+		t.moved(from, h.Get(headerAddress))
+	}
+	t.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
-	t.moved(from, h.Get(headerAddress))
+	// If RemovePeer came in between, it did not find what was just made.
+	if err := t.checkStanding(from); err != nil {
+		t.RemovePeer(from)
+		return 0, err
+	}
 	return from, nil
 }
 
@@ -291,8 +299,8 @@ func (t *Transport) upgrade(ctx context.Context, id uint64, addr, path string, i
 	return l, nil
 }
 
-// accept takes the connection of an upgrade request over from net/http and answers it.
-func (t *Transport) accept(w http.ResponseWriter, r *http.Request, to uint64, idle time.Duration) (*timedConn, error) {
+// takeOver takes the connection of an upgrade request from net/http.
+func takeOver(w http.ResponseWriter, r *http.Request, idle time.Duration) (*timedConn, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), upgradeTo) {
 		return nil, &Refusal{reasonBadProtocol, "only with Upgrade: " + upgradeTo}
 	}
@@ -300,23 +308,25 @@ func (t *Transport) accept(w http.ResponseWriter, r *http.Request, to uint64, id
 	if err != nil {
 		return nil, &Refusal{reasonBadProtocol, err.Error()}
 	}
-	answer := http.Header{"Connection": {"Upgrade"}, "Upgrade": {upgradeTo}}
-	t.introduce(answer, to)
-	var head strings.Builder
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = answer.Write(&head) // a strings.Builder takes all
-	head.WriteString("\r\n")
-	timed := &timedConn{Conn: conn, idle: idle}
 	err = conn.SetDeadline(time.Time{}) // net/http may have set some
 	if ahead.Reader.Buffered() > 0 {
 		err = errors.New("the peer did not wait for the answer")
-	}
-	if err == nil {
-		_, err = io.WriteString(timed, head.String())
 	}
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return timed, nil
+	return &timedConn{Conn: conn, idle: idle}, nil
+}
+
+// accept tells the peer at the other end of conn that its frames are welcome.
+func (t *Transport) accept(conn *timedConn, from uint64) error {
+	h := http.Header{"Connection": {"Upgrade"}, "Upgrade": {upgradeTo}}
+	t.introduce(h, from)
+	var head strings.Builder
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(&head) // a strings.Builder takes all
+	head.WriteString("\r\n")
+	_, err := io.WriteString(conn, head.String())
+	return err
 }

@@ -38,7 +38,7 @@ type member struct {
 	refusals    []Refusal
 	states      []string // of snapshots that were stored
 	store       func(m *raftpb.Message, state io.Reader) error
-	block       chan struct{} // not nil: Receive waits for its end
+	checked     func(id uint64) // not nil: called after each Check
 }
 
 type snapshotReport struct {
@@ -95,11 +95,16 @@ func group(t testing.TB, n int, change ...func(*Config)) []*member {
 
 func (m *member) Check(id uint64) Standing {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if s, ok := m.standing[id]; ok {
-		return s
+	s, ok := m.standing[id]
+	checked := m.checked
+	m.mu.Unlock()
+	if checked != nil {
+		checked(id)
 	}
-	return Known
+	if !ok {
+		return Known
+	}
+	return s
 }
 
 func (m *member) setStanding(id uint64, s Standing) {
@@ -110,12 +115,8 @@ func (m *member) setStanding(id uint64, s Standing) {
 
 func (m *member) Receive(msgs []*raftpb.Message) {
 	m.mu.Lock()
-	block := m.block
+	defer m.mu.Unlock()
 	m.got = append(m.got, msgs...)
-	m.mu.Unlock()
-	if block != nil {
-		<-block
-	}
 }
 
 func (m *member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
@@ -238,8 +239,8 @@ func startPuppet(t testing.TB, id uint64) *puppet {
 	p := &puppet{conns: make(chan *timedConn)}
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := identity.accept(w, r, 1, time.Minute)
-		if err != nil {
+		conn, err := takeOver(w, r, time.Minute)
+		if err != nil || identity.accept(conn, 1) != nil {
 			return
 		}
 		select {

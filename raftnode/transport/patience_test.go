@@ -121,7 +121,7 @@ func (n *network) silent(id uint64, addr string) (conns chan *timedConn, stop fu
 	identity := newMember(id)
 	conns = make(chan *timedConn, 10)
 	stop = n.serve(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, err := identity.accept(w, r, 1, time.Hour); err == nil {
+		if c, err := takeOver(w, r, time.Hour); err == nil && identity.accept(c, 1) == nil {
 			conns <- c
 		}
 	}), func() { identity.Close() })
@@ -255,6 +255,42 @@ func TestAPeerWhoseProcessDiesIsReportedAtOnce(t *testing.T) {
 		}
 		stopA()
 	})
+}
+
+func TestCloseDoesNotWaitLongForAPeerThatReadsSlowly(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"at once": 0, "slowly": 100 * time.Millisecond, "never": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork()
+				a, stopA := join(n, 1, "a")
+				conns, stopB := n.silent(2, "b")
+				a.SetPeer(2, "b")
+				conn := <-conns
+				read := make(chan struct{})
+				go func() { // lives, and does not close its side
+					defer close(read)
+					for {
+						time.Sleep(pause)
+						if _, err := conn.Read(make([]byte, pieceBytes)); err != nil {
+							conn.Close()
+							return
+						}
+						_, _ = conn.Write(emptyFrame)
+					}
+				}()
+				for i := range uint64(100) {
+					a.Send([]*raftpb.Message{appendOf(1, 2, i, 100<<10)})
+				}
+				started := time.Now()
+				stopA()
+				if took := time.Since(started); took > a.cfg.FlushTimeout {
+					t.Errorf("Close took %v", took)
+				}
+				<-read
+				stopB()
+			})
+		})
+	}
 }
 
 func TestASnapshotThatTakesLongToStoreIsWaitedFor(t *testing.T) {

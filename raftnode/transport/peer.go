@@ -273,6 +273,7 @@ func (p *peer) drain(l *link, w *watch) error {
 		select {
 		case <-p.wake:
 		case <-tick.C:
+			p.queue.shrink()
 			if !wrote {
 				if _, err := l.conn.Write(emptyFrame); err != nil {
 					return err

@@ -59,6 +59,17 @@ func (q *queue) take() (frames []byte, messages int) {
 	return q.bulk.take(batchBytes)
 }
 
+// shrink gives back the memory of a burst once it is over.
+func (q *queue) shrink() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range []*lane{&q.urgent, &q.bulk} {
+		if l.messages == 0 && cap(l.buf) > keptBuffer {
+			*l = lane{}
+		}
+	}
+}
+
 // purge drops all that waits and says how many messages that were.
 func (q *queue) purge() int {
 	q.mu.Lock()
@@ -93,10 +104,6 @@ func (l *lane) take(limit int) (frames []byte, messages int) {
 // compact makes room in front. It moves no more bytes than were taken since the last time.
 func (l *lane) compact() {
 	if l.off*2 < len(l.buf) || l.off == 0 {
-		return
-	}
-	if l.off == len(l.buf) && cap(l.buf) > keptBuffer {
-		*l = lane{}
 		return
 	}
 	l.buf = l.buf[:copy(l.buf, l.buf[l.off:])]

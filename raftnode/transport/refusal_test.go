@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -24,6 +26,27 @@ func TestARemovedMemberIsTold(t *testing.T) {
 	eventually(t, func() bool { return b.peer(1).Dropped == 1 }, "nothing of it is sent")
 	if len(a.messages()) != 0 {
 		t.Fatalf("received %v", a.messages())
+	}
+}
+
+// The connection and the removal may come at the same moment.
+func TestAMemberThatIsRemovedWhileItConnectsIsForgotten(t *testing.T) {
+	for n := range 3 { // how many checks it passes
+		a, b := startMember(t, 1), startMember(t, 2, func(c *Config) { c.Address = "127.0.0.1:1" })
+		passed := 0
+		a.checked = func(id uint64) {
+			if passed == n {
+				a.setStanding(id, Removed)
+				a.RemovePeer(id)
+			}
+			passed++
+		}
+		l, err := b.upgrade(t.Context(), 1, a.addr, streamPath, time.Minute)
+		if err == nil { // it came in before
+			_, _ = io.Copy(io.Discard, l.r) // ends when it is thrown out
+			l.conn.Close()
+		}
+		eventually(t, func() bool { return len(a.Peers()) == 0 }, "after %d checks it is forgotten: %+v", n, a.Peers())
 	}
 }
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -66,40 +67,51 @@ type guest struct {
 	done chan struct{} // closed when its goroutine has done with it
 }
 
-// welcome takes over the connection of an upgrade request. It replaces an older one of the same peer and kind, and waits until
-// that one's goroutine has let go. The caller must call leave.
+// welcome takes over the connection of an upgrade request and answers it. It replaces an older one of the same peer and kind,
+// and waits until that one's goroutine has let go. The caller must call leave.
 func (t *Transport) welcome(w http.ResponseWriter, r *http.Request, from uint64, kind int, idle time.Duration) (*guest, error) {
-	conn, err := t.accept(w, r, from, idle)
+	conn, err := takeOver(w, r, idle)
 	if err != nil {
 		return nil, err
 	}
 	g := &guest{conn: conn, done: make(chan struct{})}
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
+	older, err := t.enlist(g, from, kind)
+	if err != nil {
 		conn.Close()
-		return nil, errClosed
+		return nil, err
 	}
-	rm := t.remote(from)
-	older := rm.in[kind]
-	rm.in[kind] = g
-	if rm.out != nil {
-		signal(rm.out.kick) // it lives: dial it now
-	}
-	t.mu.Unlock()
 	if older != nil {
 		older.conn.Close()
 		<-older.done
 	}
-	// It may have been removed between the first check and its entry in remotes, where RemovePeer finds it.
-	if err := t.checkStanding(from); err != nil {
+	// The peer may have been removed between the first check and its entry in remotes, where RemovePeer finds it.
+	err = t.checkStanding(from)
+	if err == nil {
+		err = t.accept(conn, from) // last: whom it was said to is whom this member listens to
+	}
+	if err != nil {
 		t.leave(g, from, kind)
-		return nil, errClosed
+		return nil, fmt.Errorf("accept member %016x: %s", from, err) // a Refusal no more: there is nobody to answer
 	}
 	return g, nil
 }
 
-var errClosed = errors.New("the transport is closed or the peer was removed")
+// enlist makes g the connection of its kind with member from, and gives the one that was.
+func (t *Transport) enlist(g *guest, from uint64, kind int) (older *guest, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, errClosed
+	}
+	r := t.remote(from)
+	older, r.in[kind] = r.in[kind], g
+	if r.out != nil {
+		signal(r.out.kick) // it lives: dial it now
+	}
+	return older, nil
+}
+
+var errClosed = errors.New("the transport is closed")
 
 func (t *Transport) leave(g *guest, from uint64, kind int) {
 	g.conn.Close()

@@ -170,6 +170,19 @@ func TestAPeerThatComesUpIsDialledAtOnce(t *testing.T) {
 	a.connected(t, 2)
 }
 
+// A joiner has no state yet that says where the member is that brings it, and must answer it.
+func TestAMemberSaysWhereItIsReached(t *testing.T) {
+	a, b := startMember(t, 1), startMember(t, 2)
+	b.cfg.Address = b.addr
+	b.SetPeer(1, a.addr)
+	a.connected(t, 2)
+	b.stop()
+	moved := startMember(t, 2)
+	moved.cfg.Address = moved.addr
+	moved.SetPeer(1, a.addr)
+	eventually(t, func() bool { s := a.peer(2); return s.Connected && s.Addr == moved.addr }, "the new address is dialled: %s", a.log)
+}
+
 func TestAMessageForAStrangerIsReported(t *testing.T) {
 	a := startMember(t, 1)
 	a.Send([]*raftpb.Message{heartbeat(1, 9, 1)})

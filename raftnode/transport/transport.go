@@ -27,11 +27,11 @@
 //     one, of a type that may come from outside. Whether it fits the log, only the owner can tell.
 //   - Each SendSnapshot is answered by exactly one ReportSnapshot.
 //
-// A Transport owns its goroutines: one for reports, two for each peer with a connection (the one that writes, and one that
-// watches for the end), two for each snapshot that is sent, and those that net/http started for connections that it handed
-// over. Close ends all of them and returns when they have ended. Receiver's methods are called from them, never
-// from within Send, SendSnapshot, SetPeer or RemovePeer: these may be called by the goroutine that the methods hand
-// their news to.
+// A Transport owns its goroutines: one for reports; one for each peer, and while it is connected another that watches for the
+// end; two for each snapshot that is sent and one for each that is received; and those that net/http started for
+// connections that it handed over. Close ends all of them and returns when they have ended. Receiver's methods are called
+// from them, never from within Send, SendSnapshot, SetPeer or RemovePeer: these may be called by the goroutine that
+// the methods hand their news to.
 package transport
 
 import (
