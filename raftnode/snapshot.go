@@ -3,14 +3,22 @@ package raftnode
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"raft3d/wal"
 )
 
-// runSnapshots takes a snapshot whenever the log has grown enough.
+// snapshotPause is the wait after a snapshot that could not be written, for a full disk say, before the next try.
+const snapshotPause = 30 * time.Second
+
+// runSnapshots takes a snapshot whenever the log has grown enough. One that fails costs nothing but the growth of the
+// log, so the node goes on, unless the log itself is dead.
 func (n *Node) runSnapshots() {
 	defer n.joined.Done()
 	for {
@@ -19,13 +27,17 @@ func (n *Node) runSnapshots() {
 			return
 		case <-n.snapshotWanted:
 		}
-		if _, _, _, err := n.TakeSnapshot(context.Background()); err != nil && n.Err() == nil {
+		if _, _, _, err := n.TakeSnapshot(context.Background()); err != nil {
+			if errors.Is(err, wal.ErrDead) {
+				n.fail(fmt.Errorf("take a snapshot: %w", err))
+				return
+			}
+			n.logger.Error("could not take a snapshot; the log keeps growing until one succeeds", "err", err, "again_in", snapshotPause)
 			select {
 			case <-n.stop:
-			default:
-				n.fail(fmt.Errorf("take a snapshot: %w", err))
+				return
+			case <-time.After(snapshotPause):
 			}
-			return
 		}
 	}
 }
