@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
+	"go.etcd.io/bbolt"
 
 	"raft3d/farm"
 	"raft3d/farm/farmtest"
@@ -154,10 +154,11 @@ func TestTimeNeverRunsBackwardsInTheLog(t *testing.T) {
 }
 
 func TestWhatIsNoCommandIsARefusalTheSameEverywhere(t *testing.T) {
-	newer, err := proto.Marshal(&Envelope{Version: 2, Command: &Envelope_Delete{&Delete{Kind: "printer", Id: "p1"}}})
-	if err != nil {
-		t.Fatal(err)
+	newer := encode(t, printer("p9"), farm.Stamp{})
+	if newer[1] != commandVersion {
+		t.Fatalf("%x does not begin with its version", newer)
 	}
+	newer[1]++
 	for name, cmd := range map[string][]byte{
 		"nothing":              {},
 		"text":                 []byte("hello"),
@@ -185,6 +186,54 @@ func TestWhatIsNoCommandIsARefusalTheSameEverywhere(t *testing.T) {
 				t.Fatalf("was\n%s\nis\n%s", before, after)
 			}
 		})
+	}
+}
+
+// alter changes a stored object behind the store's back, as a bad disk or a bug would.
+func alter(t testing.TB, s *Store, kind farm.Kind, from, to string) {
+	t.Helper()
+	found := false
+	err := s.current.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(objectBucket(kind))
+		return bucket.ForEach(func(key, raw []byte) error {
+			if !bytes.Contains(raw, []byte(from)) {
+				return nil
+			}
+			found = true
+			return bucket.Put(bytes.Clone(key), bytes.Replace(raw, []byte(from), []byte(to), 1))
+		})
+	})
+	if err != nil || !found {
+		t.Fatalf("alter %q: found %v, %v", from, found, err)
+	}
+}
+
+func TestAnObjectAlteredBehindTheStoreShowsInTheHashOfItsNextChange(t *testing.T) {
+	sound, altered := busy(t), busy(t)
+	alter(t, altered.store, farm.KindFilament, `"color":"red"`, `"color":"rad"`)
+	set := farm.PatchFilament{Patch: farm.Patch{ID: "f1"}, Color: ptr("blue")}
+	a, b := sound.must(set), altered.must(set)
+	if string(a.Object) != string(b.Object) {
+		t.Fatalf("%s\n%s", a.Object, b.Object)
+	}
+	_, one := sound.store.Hash()
+	if _, other := altered.store.Hash(); one == other {
+		t.Fatal("the hashes are the same")
+	}
+}
+
+func TestTheHashRemembersWhatNoObjectShowsAnyMore(t *testing.T) {
+	hash := func(first string) [32]byte {
+		s := newShop(t)
+		s.must(printer("p1"))
+		s.must(farm.PatchPrinter{Patch: farm.Patch{ID: "p1", Name: &first}})
+		s.must(farm.Delete{Kind: farm.KindPrinter, ID: "p1"})
+		s.must(printer("p1"))
+		_, h := s.store.Hash()
+		return h
+	}
+	if hash("a") == hash("b") {
+		t.Fatal("two histories have the same hash")
 	}
 }
 

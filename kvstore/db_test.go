@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,23 @@ func TestAReadWaitsUntilTheNodeHasReachedItsRevision(t *testing.T) {
 		s.must(printer("two"))
 		if at := <-got; at != revision+2 {
 			t.Fatalf("read at %d, want %d", at, revision+2)
+		}
+	})
+}
+
+func TestASnapshotThatIsTakenOverBringsAReaderItsRevision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead, s := busy(t), newShop(t)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.View(context.Background(), farm.ReadOptions{Stale: true, MinRevision: 5}, func(farm.View) error { return nil })
+		}()
+		synctest.Wait()
+		if err := s.store.Restore(bytes.NewReader(snapshotOf(t, ahead.store))); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Fatal(err)
 		}
 	})
 }

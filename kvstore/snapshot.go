@@ -84,7 +84,6 @@ func (s *Store) Restore(r io.Reader) error {
 	if err := os.Rename(s.path(incomingFile), s.path(stateFile)); err != nil {
 		return fmt.Errorf("restore: %w", errors.Join(err, db.Close(), removeIfThere(s.path(incomingFile))))
 	}
-	s.memo = memo{}
 
 	s.mu.Lock()
 	old := s.current

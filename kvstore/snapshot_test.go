@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	berrors "go.etcd.io/bbolt/errors"
+
 	"raft3d/farm"
 )
 
@@ -149,6 +151,7 @@ func TestReadersSeeTheOldStateOrTheNewOneButNoMixture(t *testing.T) {
 	snapshot := snapshotOf(t, replacement.store)
 	jobs := farm.Query{Kind: farm.KindJob}
 
+	oldFile := s.store.current.db
 	err := s.View(t.Context(), farm.ReadOptions{}, func(old farm.View) error {
 		before, err := listOf(old, jobs)
 		if err != nil {
@@ -175,6 +178,9 @@ func TestReadersSeeTheOldStateOrTheNewOneButNoMixture(t *testing.T) {
 	}
 	if n := len(s.list(farm.Query{Kind: farm.KindPrinter})); n != 2 {
 		t.Fatalf("%d printers", n)
+	}
+	if _, err := oldFile.Begin(false); !errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		t.Fatalf("the old file was not closed after its last reader: %v", err)
 	}
 }
 
