@@ -51,6 +51,8 @@ var arrows = []arrow{
 		"raftnode agrees on byte strings; what they mean is the state machine's business"},
 	{in("httpapi/..."), ours("kvstore/...", "wal/...", "raftnode/transport/...", "internal/..."),
 		"the API sees the farm and the cluster through interfaces of its own, so that it can be tested without either"},
+	{in("client"), append(ours("..."), "github.com/...", "go.etcd.io/...", "google.golang.org/..."),
+		"whoever talks to a farm from Go takes the client and the standard library, not the server"},
 	{everywhereBut("cmd/..."), ours("cmd/..."), "the binary wires the packages, and nothing is above it"},
 
 	// What comes from outside has one door each.
