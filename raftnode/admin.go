@@ -227,7 +227,7 @@ func (n *Node) serveAdmin(ctx context.Context, r adminRequest) adminAnswer {
 	switch {
 	case err == nil:
 		return a
-	case errors.Is(err, errNotLeader), errors.Is(err, errChangePending):
+	case errors.Is(err, errNotLeader), errors.Is(err, errChangePending), errors.Is(err, errNewLeader):
 		return adminAnswer{Again: true}
 	case errors.As(err, &refused) && refused.Kind == Unavailable && refused.Outcome == Unknown && ctx.Err() == nil:
 		return adminAnswer{Again: true} // what came of it shows when it is asked again
@@ -247,10 +247,13 @@ func (n *Node) add1(ctx context.Context, m Member) (Member, error) {
 		return have.public(), nil // asked again
 	}
 	if have, ok := table.byName(m.ID); ok && !have.voter {
-		alive := false
-		n.onLoop(func(c *core) { alive = c.alive(have.id) })
+		alive, settled := false, false
+		n.onLoop(func(c *core) { alive, settled = c.alive(have.id), c.settled() })
 		if alive {
 			return Member{}, errorf(Conflict, "id", "a learner called %s is in this cluster and alive: choose another -id, or remove it first (DELETE /api/v1/cluster/members/%s)", m.ID, m.ID)
+		}
+		if !settled {
+			return Member{}, errNewLeader
 		}
 		// A learner never voted and never counted: one that lost its directory may begin again under a new id.
 		if err := n.change(ctx, MemberChange_REMOVE, have.record()); err != nil {
@@ -274,7 +277,7 @@ func (n *Node) remove1(ctx context.Context, m Member, force bool) error {
 		var refusal *Error
 		n.onLoop(func(c *core) { refusal = c.survives(have.id) })
 		if refusal != nil {
-			return refusal
+			return n.unlessNew(refusal)
 		}
 	}
 	if have.id == n.id {
@@ -296,7 +299,7 @@ func (n *Node) promote1(ctx context.Context, m Member) error {
 	var behind *Error
 	n.onLoop(func(c *core) { behind = c.caughtUp(have.id) })
 	if behind != nil {
-		return behind
+		return n.unlessNew(behind)
 	}
 	return n.change(ctx, MemberChange_PROMOTE, have.record())
 }
@@ -327,12 +330,27 @@ func (n *Node) transfer1(ctx context.Context, m Member) (Member, error) {
 		}
 	}
 	to, err := n.handOver(ctx, m.MemberID)
+	if err == errNoSuccessor {
+		err = n.unlessNew(err)
+	}
 	if err != nil {
 		return Member{}, err
 	}
 	have, _ := n.table.Load().byID(to)
 	return have.public(), nil
 }
+
+// unlessNew is the refusal, where it does not rest on the silence of members that a new leader could not hear yet.
+func (n *Node) unlessNew(refusal error) error {
+	settled := true
+	n.onLoop(func(c *core) { settled = c.settled() })
+	if !settled {
+		return errNewLeader
+	}
+	return refusal
+}
+
+var errNoSuccessor error = errorf(Conflict, "id", "no other voter is alive that could lead")
 
 // handOver moves the leadership from this node to another one, the best fit where to is 0, and waits until it has
 // moved: at most an election timeout, after which raft gives up.
@@ -346,7 +364,7 @@ func (n *Node) handOver(ctx context.Context, to uint64) (uint64, error) {
 		}
 	})
 	if to == 0 {
-		return 0, errorf(Conflict, "id", "no other voter is alive that could lead")
+		return 0, errNoSuccessor
 	}
 	deadline := time.NewTimer(n.cfg.Election)
 	defer deadline.Stop()

@@ -36,6 +36,7 @@ type core struct {
 	last   uint64 // the newest entry in raft's log, on the disk or not
 	table  *memberTable
 	heard  map[uint64]int // by member id: the tick in which it was last heard
+	led    int            // the tick in which it became leader, where it leads
 	stand  int            // the tick in which to stand for election, since the leader's process is gone; 0: not
 	tries  int            // how often more, should that election be tied
 
@@ -200,6 +201,9 @@ func (c *core) drain() {
 			c.term, c.commit = rd.HardState.GetTerm(), rd.HardState.GetCommit()
 		}
 		if rd.SoftState != nil {
+			if c.state != raft.StateLeader {
+				c.led = c.now
+			}
 			c.lead, c.state = rd.SoftState.Lead, rd.SoftState.RaftState
 		}
 		if !raft.IsEmptySnap(rd.Snapshot) {
@@ -373,3 +377,7 @@ func (c *core) alive(id uint64) bool {
 	at, heard := c.heard[id]
 	return id == c.id || heard && c.now-at <= c.electionTicks
 }
+
+// settled reports whether this leader has led for so long that it has heard every member that is alive. Before that
+// silence means nothing: followers do not talk to each other, and a vote of one is enough to lead three.
+func (c *core) settled() bool { return c.now-c.led > c.electionTicks }

@@ -138,6 +138,7 @@ func (c *core) retryProposals() {
 var (
 	errNotLeader     = errors.New("this member does not lead")
 	errChangePending = errors.New("another membership change is under way")
+	errNewLeader     = errors.New("this member has led for a moment only and has not heard everybody yet")
 )
 
 // proposeChange proposes a membership change; only the leader can. raft drops one without a word while another is

@@ -140,9 +140,11 @@ func (c *testCluster) join(name string, via *testNode, change ...func(*Config)) 
 	c.t.Helper()
 	n := c.prepare(name, false, change...)
 	n.joinVia(via)
+	// Also as via sees it: who leads may apply the change after the new voter has.
 	eventually(c.t, name+" becomes a voter", func() (bool, any) {
-		s := n.node.Status()
-		return s.Role == "voter" || s.Role == "leader", s
+		s, there := n.node.Status(), via.node.Status()
+		i := slices.IndexFunc(there.Members, func(m Member) bool { return m.ID == name })
+		return (s.Role == "voter" || s.Role == "leader") && i >= 0 && there.Members[i].Role != "learner", s
 	})
 	return n
 }
@@ -521,6 +523,57 @@ func TestTheLastVoterCantBeRemoved(t *testing.T) {
 		t.Fatalf("removing nobody: %v, want NotFound", err)
 	}
 	c.propose(n1, "y")
+}
+
+func TestANewLeaderDoesNotTakeSilenceForDeath(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	c.join("node3", n1)
+	lead := c.leader()
+	justElected := func() { // by itself and one vote, which may be any
+		lead.node.onLoop(func(c *core) { c.heard, c.led = map[uint64]int{}, c.now })
+	}
+	justElected()
+	to, err := lead.node.TransferLeader(c.soon(), "")
+	if err != nil {
+		t.Fatalf("move the leadership away from a new leader: %v", err)
+	}
+	lead = c.nodes[to]
+	c.leader()
+	var others []*testNode
+	for _, n := range c.nodes {
+		if n != lead {
+			others = append(others, n)
+		}
+	}
+	dead, alive := others[0], others[1]
+
+	// Silence that has lasted is what it seems.
+	dead.stop()
+	silent := func(want bool) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%s is silent: %v", dead.name, want), func() (bool, any) {
+			s, err := lead.node.ClusterStatus(c.soon())
+			for _, m := range s.Members {
+				if m.ID == dead.name && err == nil {
+					return (m.LastContact > 2*dead.cfg.Election) == want, s
+				}
+			}
+			return false, fmt.Sprint(s, err)
+		})
+	}
+	silent(true)
+	var e *Error
+	if err := lead.node.RemoveMember(c.soon(), alive.name, false); !errors.As(err, &e) || e.Kind != Conflict {
+		t.Fatalf("remove %s while %s is dead: %v, want a Conflict", alive.name, dead.name, err)
+	}
+	dead.start()
+	silent(false)
+	justElected()
+	if err := lead.node.RemoveMember(c.soon(), alive.name, false); err != nil {
+		t.Fatalf("a new leader removes %s from three that are alive: %v", alive.name, err)
+	}
 }
 
 func TestTwoMembersThatJoinAtOnceBothGetIn(t *testing.T) {
