@@ -9,12 +9,12 @@ import (
 // the process, and raft trusts its peers (etcd#21518). The form was checked before; this is about what only the
 // log can tell.
 func (c *core) receive(m *raftpb.Message) {
-	c.heard[m.GetFrom()] = c.now
 	if why := c.refuse(m); why != "" {
 		c.refused++
 		c.log.Warn("dropped a peer's message", "from", m.GetFrom(), "type", m.GetType().String(), "reason", why)
 		return
 	}
+	c.heard[m.GetFrom()] = c.now
 	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
 }
 
@@ -64,6 +64,8 @@ func (c *core) refuse(m *raftpb.Message) string {
 		if len(m.GetSnapshot().GetMetadata().GetConfState().GetVoters()) == 0 {
 			return "its configuration has no voter"
 		}
+	case raftpb.MsgTransferLeader:
+		return "who shall lead is for the leader's own callers to say"
 	case raftpb.MsgTimeoutNow:
 		if m.GetFrom() != c.lead || c.lead == raft.None {
 			return "only the leader may ask this member to stand"
