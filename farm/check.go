@@ -20,6 +20,9 @@ const (
 	MaxLabelValueLength = 256
 
 	MaxWeight = 100_000 * Gram // of a spool, and of a print
+
+	MaxKeyLength   = 128     // of Stamp.Key
+	MaxAnswerBytes = 1 << 20 // of the body of an Answer, and again of its headers
 )
 
 // Check says whether the form of c is right: what can be told without the farm. nil: it is. Decide checks again, so
@@ -102,8 +105,33 @@ func Normalize(c Command) (Command, *Error) {
 			return nil, err
 		}
 		return c, nil
+	case RecordAnswer:
+		return recordable(c)
 	}
 	return nil, &Error{Kind: Malformed, Detail: fmt.Sprintf("no such command: %T", c)}
+}
+
+// recordable takes an answer that is to be kept. Only programs make them, so what is wrong is not told by field.
+func recordable(c RecordAnswer) (Command, *Error) {
+	headers := 0
+	for _, name := range slices.Sorted(maps.Keys(c.Header)) {
+		value := c.Header[name]
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return nil, &Error{Kind: Malformed, Detail: "the headers of an answer to be kept must be valid UTF-8"}
+		}
+		headers += len(name) + len(value)
+	}
+	if c.Status < 200 || c.Status > 499 || headers > MaxAnswerBytes || len(c.Body) > MaxAnswerBytes {
+		return nil, &Error{Kind: Malformed, Detail: fmt.Sprintf(
+			"an answer with status %d, %d bytes of headers and %d of body cannot be kept", c.Status, headers, len(c.Body))}
+	}
+	c.Header, c.Body = maps.Clone(c.Header), slices.Clone(c.Body)
+	return c, nil
+}
+
+// ValidKey reports whether key can be a Stamp.Key: 1 to 128 printable ASCII characters.
+func ValidKey(key string) bool {
+	return key != "" && len(key) <= MaxKeyLength && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // optional replaces a value that is given by a copy, and has that looked at: the command's own stays as it is.

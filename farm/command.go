@@ -87,6 +87,17 @@ type Delete struct {
 	ID   ID
 }
 
+// RecordAnswer keeps the answer to a call that is no command of the farm, under the Key of its Stamp, so that a
+// repeat of the call can be given it again. It changes no object.
+type RecordAnswer struct{ Answer }
+
+// Answer is what a call over HTTP was answered with.
+type Answer struct {
+	Status int               // 200 to 499
+	Header map[string]string // those that matter, by canonical name
+	Body   []byte
+}
+
 func (CreatePrinter) command()  {}
 func (CreateFilament) command() {}
 func (CreateJob) command()      {}
@@ -95,3 +106,4 @@ func (PatchFilament) command()  {}
 func (PatchJob) command()       {}
 func (SetJobStatus) command()   {}
 func (Delete) command()         {}
+func (RecordAnswer) command()   {}

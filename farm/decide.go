@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// Decide says what c does to the farm that r shows: at least one Change, or a refusal, which is an *Error and comes
-// with no changes. It alters nothing that r handed out, and the Changes share no memory with c that c's owner could
+// Decide says what c does to the farm that r shows: at least one Change (none for RecordAnswer), or a refusal, which
+// is an *Error and comes with no changes. Stamp.Key is for whoever keeps answers; Decide only wants it where there is
+// an answer to keep. It alters nothing that r handed out, and the Changes share no memory with c that c's owner could
 // write through.
 //
 // The Changes come in a fixed order, which is that of their revisions: first the object that the command is about,
@@ -23,6 +24,9 @@ func Decide(r Reader, c Command, s Stamp) ([]Change, error) {
 		return nil, &Error{Kind: Malformed, Detail: "the time of the command is not between the years 1970 and 9999"}
 	}
 	d := decision{Reader: r, stamp: s}
+	if refusal := d.precondition(c); refusal != nil {
+		return nil, refusal
+	}
 	switch c := c.(type) {
 	case CreatePrinter:
 		refusal = d.createPrinter(c)
@@ -40,6 +44,10 @@ func Decide(r Reader, c Command, s Stamp) ([]Change, error) {
 		refusal = d.setJobStatus(c)
 	case Delete:
 		refusal = d.delete(c)
+	case RecordAnswer:
+		if s.Key == "" {
+			refusal = &Error{Kind: Malformed, Detail: "an answer can be kept only under a key"}
+		}
 	default:
 		panic(fmt.Sprintf("decide: %T passed Normalize and is not decided", c))
 	}

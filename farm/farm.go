@@ -94,11 +94,23 @@ var Statuses = []JobStatus{Queued, Running, Done, Canceled}
 // FilamentTypes lists what a spool can be made of.
 var FilamentTypes = []string{"PLA", "PETG", "ABS", "TPU", "ASA", "PC", "PA", "PVA", "HIPS", "PP", "PLA-CF", "PETG-CF", "PA-CF"}
 
-// Stamp is what varies between nodes, decided once, before the command enters the log.
+// Stamp is what goes with a command: what varies between nodes, decided once, before the command enters the log, and
+// what its caller wants held while it is decided.
 type Stamp struct {
 	At    Time   // when the command was proposed; kvstore raises it so that time never runs backwards in the log
 	Actor string // who asked: the name of the access token, or empty
 	NewID ID     // the id of an object that is created without one
+
+	// Key is the caller's own name for this call (Idempotency-Key): of all commands with one key only the first is
+	// decided, and the others get its answer. Empty: none. See ValidKey.
+	Key string
+	// Fingerprint is a hash of the request that the key came with. The same key with another is refused.
+	Fingerprint [32]byte
+
+	// IfMatch, where it is not nil, has the command refused unless its object is at one of these revisions.
+	IfMatch []uint64
+	// IfMatchAny has it refused unless its object exists; IfMatch then does not matter.
+	IfMatchAny bool
 }
 
 // Reader is the farm as it stands, as Decide sees it. It is implemented by kvstore inside its transaction.

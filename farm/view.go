@@ -8,10 +8,22 @@ type View interface {
 	// Get returns the object as it is sent (JSON).
 	Get(kind Kind, id ID) (object []byte, ok bool)
 	// List calls fn with each object that matches, as it is sent, in order of creation, until fn returns an error,
-	// which List returns.
-	List(q Query, fn func(object []byte) error) error
-	// Count is how many objects List would visit.
+	// which List returns. The position is where the object stands in that order, the revision that made it: it never
+	// changes, so a list goes on after it whatever has come or gone in between.
+	List(q Query, fn func(position uint64, object []byte) error) error
+	// Count is how many objects List would visit without After and Limit.
 	Count(q Query) (int, error)
+	// Events calls fn with each change that matches, in order of revisions, until fn returns an error, which Events
+	// returns. An event is the JSON that is sent (API.md, the change feed); that of a deletion has the object as it
+	// was. Where changes after q.Since are not kept any more, the error is an *Error of kind Gone, and fn is not called.
+	// Fewer events than q.Limit mean that there are no more up to Revision.
+	Events(q EventQuery, fn func(revision uint64, event []byte) error) error
+	// Oldest is the oldest revision whose event is kept; one that is yet to come where there is none. A reader that has
+	// seen Oldest-1 misses nothing.
+	Oldest() uint64
+	// Answered finds what is kept under a key: the fingerprint of the request that it came with and, where that was
+	// a call kept with RecordAnswer, its answer. For a command of the farm the answer's Status is 0.
+	Answered(key string) (fingerprint [32]byte, a Answer, ok bool)
 	// Summary is the farm in figures, for metrics; it costs no scan.
 	Summary() Summary
 }
@@ -26,6 +38,17 @@ type Query struct {
 	PrinterID      ID          // jobs
 	FilamentID     ID          // jobs
 	Labels         []Label     // all of these
+
+	After uint64 // only objects at positions beyond it; 0: from the first on
+	Limit int    // at most so many; 0: all
+}
+
+// EventQuery selects events. An empty field selects all.
+type EventQuery struct {
+	Since uint64 // only those of later revisions
+	Kind  Kind
+	ID    ID
+	Limit int // at most so many; 0: all
 }
 
 // Label is one key with its value.
@@ -49,4 +72,5 @@ type Result struct {
 	Object   []byte // the object that the command was about, as it is sent (JSON); nil when it was deleted
 	ID       ID
 	Revision uint64 // of the state right after the command: that of its last change
+	Replayed bool   // it is the result of an earlier command with the same Stamp.Key, and nothing was done now
 }

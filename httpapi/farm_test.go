@@ -18,6 +18,7 @@ type memoryFarm struct {
 	mu        sync.Mutex
 	revision  uint64
 	order     map[farm.Kind][]farm.ID // of creation
+	created   map[farm.ID]uint64      // positions; the tests don't use an id for two kinds
 	printers  map[farm.ID]farm.Printer
 	filaments map[farm.ID]farm.Filament
 	jobs      map[farm.ID]farm.Job
@@ -34,6 +35,7 @@ func newMemoryFarm() *memoryFarm {
 func (m *memoryFarm) empty() {
 	m.revision, m.commands = 0, nil
 	m.order = map[farm.Kind][]farm.ID{}
+	m.created = map[farm.ID]uint64{}
 	m.printers = map[farm.ID]farm.Printer{}
 	m.filaments = map[farm.ID]farm.Filament{}
 	m.jobs = map[farm.ID]farm.Job{}
@@ -111,6 +113,8 @@ func subject(c farm.Command, s farm.Stamp) (farm.Kind, farm.ID) {
 		return farm.KindJob, c.ID
 	case farm.Delete:
 		return c.Kind, c.ID
+	case farm.RecordAnswer:
+		return "", ""
 	}
 	panic("no such command")
 }
@@ -128,6 +132,7 @@ func (m *memoryFarm) apply(c farm.Change) {
 	}
 	if created {
 		m.order[c.Kind] = append(m.order[c.Kind], c.ID)
+		m.created[c.ID] = m.revision
 	}
 	if deleted {
 		m.order[c.Kind] = slices.DeleteFunc(m.order[c.Kind], func(id farm.ID) bool { return id == c.ID })
@@ -186,21 +191,34 @@ func (v memoryView) Revision() uint64 { return v.m.revision }
 
 func (v memoryView) Get(kind farm.Kind, id farm.ID) ([]byte, bool) { return v.m.get(kind, id) }
 
-func (v memoryView) List(q farm.Query, fn func([]byte) error) error {
+func (v memoryView) List(q farm.Query, fn func(uint64, []byte) error) error {
+	shown := 0
 	for _, id := range v.m.order[q.Kind] {
-		if !v.matches(q, id) {
+		if v.m.created[id] <= q.After || !v.matches(q, id) {
 			continue
 		}
 		object, _ := v.m.get(q.Kind, id)
-		if err := fn(object); err != nil {
+		if err := fn(v.m.created[id], object); err != nil {
 			return err
+		}
+		if shown++; shown == q.Limit {
+			return nil
 		}
 	}
 	return nil
 }
 
+func (v memoryView) Events(farm.EventQuery, func(uint64, []byte) error) error { return nil }
+
+func (v memoryView) Oldest() uint64 { return 1 }
+
+func (v memoryView) Answered(string) ([32]byte, farm.Answer, bool) {
+	return [32]byte{}, farm.Answer{}, false
+}
+
 func (v memoryView) Count(q farm.Query) (n int, err error) {
-	err = v.List(q, func([]byte) error { n++; return nil })
+	q.After, q.Limit = 0, 0
+	err = v.List(q, func(uint64, []byte) error { n++; return nil })
 	return n, err
 }
 

@@ -32,7 +32,7 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 		if c.r.Method == http.MethodHead {
 			return nil
 		}
-		return v.List(q, l.add)
+		return v.List(q, func(_ uint64, object []byte) error { return l.add(object) })
 	})
 	if l.lost {
 		return nil // the client has gone, and nobody is left to tell

@@ -36,9 +36,9 @@ type longView struct {
 
 func (v longView) Count(farm.Query) (int, error) { return v.l.n, nil }
 
-func (v longView) List(_ farm.Query, fn func([]byte) error) error {
+func (v longView) List(_ farm.Query, fn func(uint64, []byte) error) error {
 	for i := range v.l.n {
-		if err := fn(fmt.Appendf(nil, `{"id":"%04d","pad":"%s"}`, i, strings.Repeat("x", 1000))); err != nil {
+		if err := fn(uint64(i+1), fmt.Appendf(nil, `{"id":"%04d","pad":"%s"}`, i, strings.Repeat("x", 1000))); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,7 @@ func TestAListThatFailsBeforeItIsSentIsAProblem(t *testing.T) {
 func TestAListStopsWhenItsClientHasGone(t *testing.T) {
 	visited := 0
 	l := &listWriter{w: &response{ResponseWriter: goneWriter{httptest.NewRecorder()}, server: newWorld(t).server, request: t.Context()}, buffer: make([]byte, 0, listBuffer)}
-	err := longView{l: withList(t, 5000, nil)}.List(farm.Query{}, func(object []byte) error {
+	err := longView{l: withList(t, 5000, nil)}.List(farm.Query{}, func(_ uint64, object []byte) error {
 		visited++
 		return l.add(object)
 	})

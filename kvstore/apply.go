@@ -25,7 +25,7 @@ func (s *Store) Apply(index uint64, cmds [][]byte, meta []byte) (results []any, 
 	meta = bytes.Clone(meta)
 	var b *batch
 	err = s.current.db.Update(func(tx *bbolt.Tx) error {
-		b = newBatch(tx, s.head, &s.memo)
+		b = newBatch(tx, s.head, &s.memo, s.limits)
 		results = make([]any, len(cmds))
 		for i, cmd := range cmds {
 			if results[i], err = b.execute(cmd); err != nil {

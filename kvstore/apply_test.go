@@ -3,6 +3,7 @@ package kvstore
 import (
 	"bytes"
 	"errors"
+	"io"
 	"reflect"
 	"testing"
 
@@ -155,10 +156,10 @@ func TestTimeNeverRunsBackwardsInTheLog(t *testing.T) {
 
 func TestWhatIsNoCommandIsARefusalTheSameEverywhere(t *testing.T) {
 	newer := encode(t, printer("p9"), farm.Stamp{})
-	if newer[1] != commandVersion {
+	if newer[0] != 0x08 {
 		t.Fatalf("%x does not begin with its version", newer)
 	}
-	newer[1]++
+	newer[1] = commandVersion + 1
 	for name, cmd := range map[string][]byte{
 		"nothing":              {},
 		"text":                 []byte("hello"),
@@ -275,10 +276,21 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	_, applied := s.Apply(1, nil, nil)
 	for what, err := range map[string]error{
 		"apply": applied, "sync": s.Sync(), "restore": s.Restore(bytes.NewReader(nil)), "snapshot": s.Snapshot(nil),
-		"view":                      NewDB(s, &ownLog{store: s}).View(t.Context(), farm.ReadOptions{}, nil),
-		"view of a future revision": NewDB(s, &ownLog{store: s}).View(t.Context(), farm.ReadOptions{MinRevision: 9}, nil),
 	} {
 		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	db := NewDB(s, &ownLog{store: s})
+	_, backup := db.Backup(t.Context(), "c", io.Discard)
+	for what, err := range map[string]error{
+		"view":                      db.View(t.Context(), farm.ReadOptions{}, nil),
+		"view of a future revision": db.View(t.Context(), farm.ReadOptions{MinRevision: 9}, nil),
+		"wait":                      db.Wait(t.Context(), 0),
+		"backup":                    backup,
+	} {
+		var refusal *farm.Error
+		if !errors.As(err, &refusal) || refusal.Kind != farm.Unavailable || refusal.Outcome != farm.NotApplied {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

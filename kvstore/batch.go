@@ -21,15 +21,19 @@ type batch struct {
 	tx   *bbolt.Tx
 	head head
 	memo *memo
-	err  error // what a read met; a farm.Reader cannot say it
+	limits
+	err error // what a read met; a farm.Reader cannot say it
 
 	slots   map[slotKey]*slot
 	touched []*slot // in the order in which they were first asked for
 
-	objects     map[farm.Kind]map[uint64][]byte  // to write, by creation revision; nil: to delete
-	ids         map[farm.Kind]map[farm.ID]uint64 // to write; 0: to delete
-	active      map[string]bool                  // keys of active_jobs to write; false: to delete
-	activeDelta map[farm.ID]int                  // active jobs by printer, beyond those that are stored
+	objects map[farm.Kind]map[uint64][]byte  // to write, by creation revision; nil: to delete
+	ids     map[farm.Kind]map[farm.ID]uint64 // to write; 0: to delete
+	moves   []indexMove                      // to write to job_index, in the order in which they came
+	tallies map[tallyKey]*tally              // as the batch has left them so far
+	events  []event                          // to write, in order of revisions
+	keys    map[string]uint64                // to write; 0: to delete
+	answers map[uint64]*Kept                 // to write, by sequence; nil: to delete
 
 	scratch []byte
 }
@@ -47,14 +51,15 @@ type slot struct {
 	object  any    // raw decoded: a *farm.Printer, *farm.Filament or *farm.Job; never written to
 }
 
-func newBatch(tx *bbolt.Tx, h head, m *memo) *batch {
+func newBatch(tx *bbolt.Tx, h head, m *memo, l limits) *batch {
 	b := &batch{
-		tx: tx, head: h, memo: m,
-		slots:       map[slotKey]*slot{},
-		objects:     map[farm.Kind]map[uint64][]byte{},
-		ids:         map[farm.Kind]map[farm.ID]uint64{},
-		active:      map[string]bool{},
-		activeDelta: map[farm.ID]int{},
+		tx: tx, head: h, memo: m, limits: l,
+		slots:   map[slotKey]*slot{},
+		objects: map[farm.Kind]map[uint64][]byte{},
+		ids:     map[farm.Kind]map[farm.ID]uint64{},
+		tallies: map[tallyKey]*tally{},
+		keys:    map[string]uint64{},
+		answers: map[uint64]*Kept{},
 	}
 	for _, k := range farm.Kinds {
 		b.objects[k] = map[uint64][]byte{}
@@ -70,37 +75,56 @@ func (b *batch) execute(cmd []byte) (result any, err error) {
 		return refusal, nil
 	}
 	stamp.At = max(stamp.At, b.head.Time)
+	if stamp.Key == "" {
+		result = b.decide(c, stamp)
+		return result, b.err
+	}
+	result, known := b.replay(c, stamp)
+	if !known && b.err == nil {
+		result = b.decide(c, stamp)
+		b.keep(c, stamp, result)
+	}
+	return result, b.err
+}
+
+// decide returns a farm.Result or a *farm.Error.
+func (b *batch) decide(c farm.Command, stamp farm.Stamp) any {
 	changes, err := farm.Decide(b, c, stamp)
 	if b.err != nil {
-		return nil, b.err
+		return nil
 	}
 	if err != nil {
+		var refusal *farm.Error
 		if !errors.As(err, &refusal) {
 			panic(fmt.Sprintf("apply: %T was refused with %T: %v", c, err, err))
 		}
-		return refusal, nil
+		return refusal
 	}
-	b.head.Time = stamp.At
-	var object []byte
+	var result farm.Result
+	if len(changes) > 0 {
+		b.head.Time = stamp.At
+		result.ID = changes[0].ID
+	}
 	for i := range changes {
-		raw := b.take(&changes[i])
+		raw := b.take(&changes[i], &stamp)
 		if i == 0 {
-			object = raw
+			result.Object = raw
 		}
 	}
-	return farm.Result{Object: object, ID: changes[0].ID, Revision: b.head.Revision}, b.err
+	result.Revision = b.head.Revision
+	return result
 }
 
 // take gives the change its revision and makes it part of the batch. It returns the object as it is stored; nil for
 // one that is deleted.
-func (b *batch) take(c *farm.Change) []byte {
+func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 	b.head.Revision++
 	s := b.slot(slotKey{c.Kind, c.ID})
 	before := s.raw
 	if before == nil {
 		s.created = b.head.Revision
 	}
-	s.object, s.raw = b.encodeAfter(c)
+	s.object, s.raw = b.record(c, stamp, before)
 	b.count(c)
 	b.index(c, s.created)
 	b.objects[c.Kind][s.created] = s.raw
@@ -114,9 +138,11 @@ func (b *batch) take(c *farm.Change) []byte {
 	return s.raw
 }
 
-// encodeAfter returns what the change leaves, decoded and as it is stored; two nils where that is nothing.
-func (b *batch) encodeAfter(c *farm.Change) (object any, raw []byte) {
-	encoded := b.scratch[:0]
+// record adds the change to the history, and returns what it leaves, decoded and as it is stored; two nils where that
+// is nothing. What is stored lies within the event.
+func (b *batch) record(c *farm.Change, stamp *farm.Stamp, before []byte) (object any, raw []byte) {
+	encoded := b.appendEventHead(b.scratch[:0], c, stamp, before)
+	begin := len(encoded)
 	switch {
 	case c.PrinterAfter != nil:
 		c.PrinterAfter.Revision = b.head.Revision
@@ -128,10 +154,17 @@ func (b *batch) encodeAfter(c *farm.Change) (object any, raw []byte) {
 		c.JobAfter.Revision = b.head.Revision
 		object, encoded = c.JobAfter, appendJob(encoded, c.JobAfter)
 	default:
+		encoded = append(encoded, before...)
+	}
+	encoded = append(encoded, '}')
+	b.scratch = encoded
+	encoded = bytes.Clone(encoded)
+	b.events = append(b.events, event{b.head.Revision, encoded})
+	if object == nil {
 		return nil, nil
 	}
-	b.scratch = encoded
-	return object, bytes.Clone(encoded)
+	end := len(encoded) - 1
+	return object, encoded[begin:end:end]
 }
 
 // hash takes the change into the running hash: SHA-256 over the hash so far, the revision, kind and id, and the
@@ -157,9 +190,9 @@ func (b *batch) count(c *farm.Change) {
 	h := &b.head
 	switch c.Kind {
 	case farm.KindPrinter:
-		tally(&h.Printers, c.PrinterBefore != nil, c.PrinterAfter != nil)
+		adjust(&h.Printers, c.PrinterBefore != nil, c.PrinterAfter != nil)
 	case farm.KindFilament:
-		tally(&h.Filaments, c.FilamentBefore != nil, c.FilamentAfter != nil)
+		adjust(&h.Filaments, c.FilamentBefore != nil, c.FilamentAfter != nil)
 		if f := c.FilamentBefore; f != nil {
 			h.Remaining -= f.Remaining
 			h.Reserved -= f.Reserved
@@ -178,24 +211,12 @@ func (b *batch) count(c *farm.Change) {
 	}
 }
 
-func tally(n *uint64, was, is bool) {
+func adjust(n *uint64, was, is bool) {
 	if was {
 		*n--
 	}
 	if is {
 		*n++
-	}
-}
-
-// index keeps active_jobs.
-func (b *batch) index(c *farm.Change, created uint64) {
-	if j := c.JobBefore; j != nil && j.Status.Active() {
-		b.active[string(activeKey(j.PrinterID, created))] = false
-		b.activeDelta[j.PrinterID]--
-	}
-	if j := c.JobAfter; j != nil && j.Status.Active() {
-		b.active[string(activeKey(j.PrinterID, created))] = true
-		b.activeDelta[j.PrinterID]++
 	}
 }
 
@@ -220,13 +241,8 @@ func (b *batch) flush(meta []byte) error {
 			}
 		}
 	}
-	active := b.tx.Bucket(activeBucket)
-	for _, key := range slices.Sorted(maps.Keys(b.active)) {
-		var value []byte
-		if b.active[key] {
-			value = []byte{}
-		}
-		if err := put(active, []byte(key), value); err != nil {
+	for _, write := range []func() error{b.flushIndex, b.flushTallies, b.flushEvents, b.flushKeys} {
+		if err := write(); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func BenchmarkList(b *testing.B) {
 			for b.Loop() {
 				bytes := 0
 				err := db.View(context.Background(), farm.ReadOptions{}, func(v farm.View) error {
-					return v.List(q, func(object []byte) error { bytes += len(object); return nil })
+					return v.List(q, func(_ uint64, object []byte) error { bytes += len(object); return nil })
 				})
 				if err != nil {
 					b.Fatal(err)

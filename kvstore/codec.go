@@ -13,20 +13,28 @@ import (
 //go:generate go build -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go
 //go:generate protoc --plugin=../bin/protoc-gen-go --go_out=. --go_opt=paths=source_relative command.proto
 
-// commandVersion is the newest Envelope that this program makes and takes.
-const commandVersion = 1
+// commandVersion is the newest Envelope that this program makes and takes. It takes older ones, and makes the oldest
+// that can say a command: 1 has no key and no condition.
+const commandVersion = 2
 
 // What Apply answers to bytes that are no command of this version. The details are constant: a decoder's own words
 // differ between builds, and every node must say the same.
 var (
 	errGarbage        = &farm.Error{Kind: farm.Malformed, Detail: "the command in the log cannot be read"}
+	errBadKey         = &farm.Error{Kind: farm.Malformed, Detail: "the command in the log has a key of the wrong form"}
 	errUnknownVersion = &farm.Error{Kind: farm.Malformed, Detail: "the command in the log is of a version that this node does not know"}
 	errUnknownCommand = &farm.Error{Kind: farm.Malformed, Detail: "the command in the log is of a kind that this node does not know"}
 )
 
 // Encode makes the bytes of c that go into the log. It fails where a text is not UTF-8, which Check refuses too.
 func Encode(c farm.Command, s farm.Stamp) ([]byte, error) {
-	e := &Envelope{Version: commandVersion, AtMs: int64(s.At), Actor: s.Actor, NewId: string(s.NewID)}
+	e := &Envelope{Version: 1, AtMs: int64(s.At), Actor: s.Actor, NewId: string(s.NewID)}
+	if s.Key != "" {
+		e.Version, e.Key, e.Fingerprint = 2, s.Key, s.Fingerprint[:]
+	}
+	if s.IfMatch != nil || s.IfMatchAny {
+		e.Version, e.IfMatch = 2, &Condition{Revisions: s.IfMatch, Any: s.IfMatchAny}
+	}
 	switch c := c.(type) {
 	case farm.CreatePrinter:
 		e.Command = &Envelope_CreatePrinter{&CreatePrinter{Text: encodeText(c.Text), Company: c.Company, Model: c.Model}}
@@ -52,6 +60,8 @@ func Encode(c farm.Command, s farm.Stamp) ([]byte, error) {
 		e.Command = &Envelope_SetJobStatus{&SetJobStatus{Id: string(c.ID), Status: string(c.Status), UsedMg: as[int64](c.Used)}}
 	case farm.Delete:
 		e.Command = &Envelope_Delete{&Delete{Kind: string(c.Kind), Id: string(c.ID)}}
+	case farm.RecordAnswer:
+		e.Version, e.Command = 2, &Envelope_RecordAnswer{&RecordAnswer{Answer: encodeAnswer(c.Answer)}}
 	default:
 		return nil, fmt.Errorf("encode command: no form for a %T", c)
 	}
@@ -68,10 +78,17 @@ func Decode(b []byte) (farm.Command, farm.Stamp, *farm.Error) {
 	if err := proto.Unmarshal(b, &e); err != nil {
 		return nil, farm.Stamp{}, errGarbage
 	}
-	if e.Version != commandVersion {
+	if e.Version < 1 || e.Version > commandVersion {
 		return nil, farm.Stamp{}, errUnknownVersion
 	}
-	s := farm.Stamp{At: farm.Time(e.AtMs), Actor: e.Actor, NewID: farm.ID(e.NewId)}
+	s := farm.Stamp{At: farm.Time(e.AtMs), Actor: e.Actor, NewID: farm.ID(e.NewId), Key: e.Key}
+	if s.Key != "" && (!farm.ValidKey(s.Key) || len(e.Fingerprint) != len(s.Fingerprint)) {
+		return nil, farm.Stamp{}, errBadKey
+	}
+	copy(s.Fingerprint[:], e.Fingerprint)
+	if e.IfMatch != nil {
+		s.IfMatch, s.IfMatchAny = append([]uint64{}, e.IfMatch.Revisions...), e.IfMatch.Any
+	}
 	c := decodeCommand(&e)
 	if c == nil {
 		return nil, farm.Stamp{}, errUnknownCommand
@@ -113,8 +130,18 @@ func decodeCommand(e *Envelope) farm.Command {
 		return farm.SetJobStatus{ID: farm.ID(p.GetId()), Status: farm.JobStatus(p.GetStatus()), Used: as[farm.Grams](p.UsedMg)}
 	case *Envelope_Delete:
 		return farm.Delete{Kind: farm.Kind(c.Delete.GetKind()), ID: farm.ID(c.Delete.GetId())}
+	case *Envelope_RecordAnswer:
+		return farm.RecordAnswer{Answer: decodeAnswer(c.RecordAnswer.GetAnswer())}
 	}
 	return nil
+}
+
+func encodeAnswer(a farm.Answer) *Answer {
+	return &Answer{Status: int32(a.Status), Header: a.Header, Body: a.Body}
+}
+
+func decodeAnswer(a *Answer) farm.Answer {
+	return farm.Answer{Status: int(a.GetStatus()), Header: a.GetHeader(), Body: a.GetBody()}
 }
 
 func encodeText(t farm.Text) *Text {

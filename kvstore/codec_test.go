@@ -21,7 +21,7 @@ func TestEveryCommandComesOutOfTheLogAsItWentIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, gotStamp, refusal := Decode(b)
-		if refusal != nil || gotStamp != stamp || !reflect.DeepEqual(got, given) {
+		if refusal != nil || !reflect.DeepEqual(gotStamp, stamp) || !reflect.DeepEqual(got, given) {
 			t.Fatalf("%+v came back as %+v, %+v, %v", given, got, gotStamp, refusal)
 		}
 	})
@@ -42,7 +42,7 @@ func TestTheFirstLogsCanStillBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, gotStamp, refusal := Decode(b)
-		if refusal != nil || gotStamp != stamp || !reflect.DeepEqual(got, want) {
+		if refusal != nil || !reflect.DeepEqual(gotStamp, stamp) || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %+v, %v; want %+v", spelled, got, gotStamp, refusal, want)
 		}
 	}

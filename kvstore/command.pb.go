@@ -1,4 +1,4 @@
-// What goes into the log: one Envelope an entry. Readers of every version meet it, for as long as a log lives.
+// What goes into the log: one Envelope an entry. And what is kept under a key: one Kept each. Readers of every version meet it, for as long as a log lives.
 // A field added to a command that an older node would ignore makes that node decide differently: raise
 // Envelope.version with it, so that the older node refuses the command as the others cannot.
 
@@ -26,11 +26,14 @@ const (
 )
 
 type Envelope struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`       // 1
-	AtMs    int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // when it was proposed, since the Unix epoch
-	Actor   string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
-	NewId   string                 `protobuf:"bytes,4,opt,name=new_id,json=newId,proto3" json:"new_id,omitempty"` // the id of an object that is created without one
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Version     uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`       // 1, or 2 where it has a key or a condition
+	AtMs        int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // when it was proposed, since the Unix epoch
+	Actor       string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	NewId       string                 `protobuf:"bytes,4,opt,name=new_id,json=newId,proto3" json:"new_id,omitempty"` // the id of an object that is created without one
+	Key         string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`                  // under which the answer is kept; empty: none
+	Fingerprint []byte                 `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`  // of the request that the key came with; 32 bytes
+	IfMatch     *Condition             `protobuf:"bytes,7,opt,name=if_match,json=ifMatch,proto3" json:"if_match,omitempty"`
 	// Types that are valid to be assigned to Command:
 	//
 	//	*Envelope_CreatePrinter
@@ -41,6 +44,7 @@ type Envelope struct {
 	//	*Envelope_PatchJob
 	//	*Envelope_SetJobStatus
 	//	*Envelope_Delete
+	//	*Envelope_RecordAnswer
 	Command       isEnvelope_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -102,6 +106,27 @@ func (x *Envelope) GetNewId() string {
 		return x.NewId
 	}
 	return ""
+}
+
+func (x *Envelope) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Envelope) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Envelope) GetIfMatch() *Condition {
+	if x != nil {
+		return x.IfMatch
+	}
+	return nil
 }
 
 func (x *Envelope) GetCommand() isEnvelope_Command {
@@ -183,6 +208,15 @@ func (x *Envelope) GetDelete() *Delete {
 	return nil
 }
 
+func (x *Envelope) GetRecordAnswer() *RecordAnswer {
+	if x != nil {
+		if x, ok := x.Command.(*Envelope_RecordAnswer); ok {
+			return x.RecordAnswer
+		}
+	}
+	return nil
+}
+
 type isEnvelope_Command interface {
 	isEnvelope_Command()
 }
@@ -219,6 +253,10 @@ type Envelope_Delete struct {
 	Delete *Delete `protobuf:"bytes,17,opt,name=delete,proto3,oneof"`
 }
 
+type Envelope_RecordAnswer struct {
+	RecordAnswer *RecordAnswer `protobuf:"bytes,18,opt,name=record_answer,json=recordAnswer,proto3,oneof"`
+}
+
 func (*Envelope_CreatePrinter) isEnvelope_Command() {}
 
 func (*Envelope_CreateFilament) isEnvelope_Command() {}
@@ -235,6 +273,61 @@ func (*Envelope_SetJobStatus) isEnvelope_Command() {}
 
 func (*Envelope_Delete) isEnvelope_Command() {}
 
+func (*Envelope_RecordAnswer) isEnvelope_Command() {}
+
+// Condition holds where the object is at one of the revisions or, with any, where there is one.
+type Condition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revisions     []uint64               `protobuf:"varint,1,rep,packed,name=revisions,proto3" json:"revisions,omitempty"`
+	Any           bool                   `protobuf:"varint,2,opt,name=any,proto3" json:"any,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_command_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Condition) GetRevisions() []uint64 {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *Condition) GetAny() bool {
+	if x != nil {
+		return x.Any
+	}
+	return false
+}
+
 type Text struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -247,7 +340,7 @@ type Text struct {
 
 func (x *Text) Reset() {
 	*x = Text{}
-	mi := &file_command_proto_msgTypes[1]
+	mi := &file_command_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +352,7 @@ func (x *Text) String() string {
 func (*Text) ProtoMessage() {}
 
 func (x *Text) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[1]
+	mi := &file_command_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +365,7 @@ func (x *Text) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Text.ProtoReflect.Descriptor instead.
 func (*Text) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{1}
+	return file_command_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Text) GetId() string {
@@ -314,7 +407,7 @@ type CreatePrinter struct {
 
 func (x *CreatePrinter) Reset() {
 	*x = CreatePrinter{}
-	mi := &file_command_proto_msgTypes[2]
+	mi := &file_command_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +419,7 @@ func (x *CreatePrinter) String() string {
 func (*CreatePrinter) ProtoMessage() {}
 
 func (x *CreatePrinter) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[2]
+	mi := &file_command_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +432,7 @@ func (x *CreatePrinter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePrinter.ProtoReflect.Descriptor instead.
 func (*CreatePrinter) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{2}
+	return file_command_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreatePrinter) GetText() *Text {
@@ -376,7 +469,7 @@ type CreateFilament struct {
 
 func (x *CreateFilament) Reset() {
 	*x = CreateFilament{}
-	mi := &file_command_proto_msgTypes[3]
+	mi := &file_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +481,7 @@ func (x *CreateFilament) String() string {
 func (*CreateFilament) ProtoMessage() {}
 
 func (x *CreateFilament) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[3]
+	mi := &file_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +494,7 @@ func (x *CreateFilament) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateFilament.ProtoReflect.Descriptor instead.
 func (*CreateFilament) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{3}
+	return file_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateFilament) GetText() *Text {
@@ -452,7 +545,7 @@ type CreateJob struct {
 
 func (x *CreateJob) Reset() {
 	*x = CreateJob{}
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +557,7 @@ func (x *CreateJob) String() string {
 func (*CreateJob) ProtoMessage() {}
 
 func (x *CreateJob) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +570,7 @@ func (x *CreateJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJob.ProtoReflect.Descriptor instead.
 func (*CreateJob) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{4}
+	return file_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateJob) GetText() *Text {
@@ -527,7 +620,7 @@ type Patch struct {
 
 func (x *Patch) Reset() {
 	*x = Patch{}
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +632,7 @@ func (x *Patch) String() string {
 func (*Patch) ProtoMessage() {}
 
 func (x *Patch) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +645,7 @@ func (x *Patch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Patch.ProtoReflect.Descriptor instead.
 func (*Patch) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{5}
+	return file_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Patch) GetId() string {
@@ -594,7 +687,7 @@ type LabelPatch struct {
 
 func (x *LabelPatch) Reset() {
 	*x = LabelPatch{}
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +699,7 @@ func (x *LabelPatch) String() string {
 func (*LabelPatch) ProtoMessage() {}
 
 func (x *LabelPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +712,7 @@ func (x *LabelPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelPatch.ProtoReflect.Descriptor instead.
 func (*LabelPatch) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{6}
+	return file_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LabelPatch) GetClear() bool {
@@ -654,7 +747,7 @@ type PatchPrinter struct {
 
 func (x *PatchPrinter) Reset() {
 	*x = PatchPrinter{}
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +759,7 @@ func (x *PatchPrinter) String() string {
 func (*PatchPrinter) ProtoMessage() {}
 
 func (x *PatchPrinter) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +772,7 @@ func (x *PatchPrinter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchPrinter.ProtoReflect.Descriptor instead.
 func (*PatchPrinter) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{7}
+	return file_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PatchPrinter) GetPatch() *Patch {
@@ -716,7 +809,7 @@ type PatchFilament struct {
 
 func (x *PatchFilament) Reset() {
 	*x = PatchFilament{}
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +821,7 @@ func (x *PatchFilament) String() string {
 func (*PatchFilament) ProtoMessage() {}
 
 func (x *PatchFilament) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +834,7 @@ func (x *PatchFilament) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchFilament.ProtoReflect.Descriptor instead.
 func (*PatchFilament) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{8}
+	return file_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PatchFilament) GetPatch() *Patch {
@@ -792,7 +885,7 @@ type PatchJob struct {
 
 func (x *PatchJob) Reset() {
 	*x = PatchJob{}
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +897,7 @@ func (x *PatchJob) String() string {
 func (*PatchJob) ProtoMessage() {}
 
 func (x *PatchJob) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +910,7 @@ func (x *PatchJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchJob.ProtoReflect.Descriptor instead.
 func (*PatchJob) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{9}
+	return file_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PatchJob) GetPatch() *Patch {
@@ -866,7 +959,7 @@ type SetJobStatus struct {
 
 func (x *SetJobStatus) Reset() {
 	*x = SetJobStatus{}
-	mi := &file_command_proto_msgTypes[10]
+	mi := &file_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +971,7 @@ func (x *SetJobStatus) String() string {
 func (*SetJobStatus) ProtoMessage() {}
 
 func (x *SetJobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[10]
+	mi := &file_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +984,7 @@ func (x *SetJobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetJobStatus.ProtoReflect.Descriptor instead.
 func (*SetJobStatus) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{10}
+	return file_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetJobStatus) GetId() string {
@@ -925,7 +1018,7 @@ type Delete struct {
 
 func (x *Delete) Reset() {
 	*x = Delete{}
-	mi := &file_command_proto_msgTypes[11]
+	mi := &file_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1030,7 @@ func (x *Delete) String() string {
 func (*Delete) ProtoMessage() {}
 
 func (x *Delete) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[11]
+	mi := &file_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1043,7 @@ func (x *Delete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delete.ProtoReflect.Descriptor instead.
 func (*Delete) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{11}
+	return file_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Delete) GetKind() string {
@@ -967,16 +1060,486 @@ func (x *Delete) GetId() string {
 	return ""
 }
 
+type RecordAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAnswer) Reset() {
+	*x = RecordAnswer{}
+	mi := &file_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordAnswer) ProtoMessage() {}
+
+func (x *RecordAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAnswer.ProtoReflect.Descriptor instead.
+func (*RecordAnswer) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RecordAnswer) GetAnswer() *Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+type Answer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	Header        map[string]string      `protobuf:"bytes,2,rep,name=header,proto3" json:"header,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Answer) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Answer) GetHeader() map[string]string {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *Answer) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// Kept is what a key stands for, as it is stored.
+type Kept struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	AtMs        int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // time of the log when it was answered
+	Fingerprint []byte                 `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Types that are valid to be assigned to Answer:
+	//
+	//	*Kept_Result
+	//	*Kept_Refusal
+	//	*Kept_Recorded
+	Answer        isKept_Answer `protobuf_oneof:"answer"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Kept) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Kept) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Kept) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *Kept) GetAnswer() isKept_Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *Kept) GetResult() *Result {
+	if x != nil {
+		if x, ok := x.Answer.(*Kept_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *Kept) GetRefusal() *Refusal {
+	if x != nil {
+		if x, ok := x.Answer.(*Kept_Refusal); ok {
+			return x.Refusal
+		}
+	}
+	return nil
+}
+
+func (x *Kept) GetRecorded() *Answer {
+	if x != nil {
+		if x, ok := x.Answer.(*Kept_Recorded); ok {
+			return x.Recorded
+		}
+	}
+	return nil
+}
+
+type isKept_Answer interface {
+	isKept_Answer()
+}
+
+type Kept_Result struct {
+	Result *Result `protobuf:"bytes,10,opt,name=result,proto3,oneof"`
+}
+
+type Kept_Refusal struct {
+	Refusal *Refusal `protobuf:"bytes,11,opt,name=refusal,proto3,oneof"`
+}
+
+type Kept_Recorded struct {
+	Recorded *Answer `protobuf:"bytes,12,opt,name=recorded,proto3,oneof"`
+}
+
+func (*Kept_Result) isKept_Answer() {}
+
+func (*Kept_Refusal) isKept_Answer() {}
+
+func (*Kept_Recorded) isKept_Answer() {}
+
+type Result struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Object        []byte                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"` // absent for one that was deleted
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Result) Reset() {
+	*x = Result{}
+	mi := &file_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Result) ProtoMessage() {}
+
+func (x *Result) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Result.ProtoReflect.Descriptor instead.
+func (*Result) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Result) GetObject() []byte {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+func (x *Result) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Result) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          int32                  `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"` // farm.ErrorKind
+	Field         string                 `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	AvailableMg   *int64                 `protobuf:"varint,4,opt,name=available_mg,json=availableMg,proto3,oneof" json:"available_mg,omitempty"`
+	Allowed       *Statuses              `protobuf:"bytes,5,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	More          []*Fault               `protobuf:"bytes,6,rep,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Refusal) GetKind() int32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Refusal) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Refusal) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Refusal) GetAvailableMg() int64 {
+	if x != nil && x.AvailableMg != nil {
+		return *x.AvailableMg
+	}
+	return 0
+}
+
+func (x *Refusal) GetAllowed() *Statuses {
+	if x != nil {
+		return x.Allowed
+	}
+	return nil
+}
+
+func (x *Refusal) GetMore() []*Fault {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+type Statuses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        []string               `protobuf:"bytes,1,rep,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Statuses) Reset() {
+	*x = Statuses{}
+	mi := &file_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Statuses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Statuses) ProtoMessage() {}
+
+func (x *Statuses) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Statuses.ProtoReflect.Descriptor instead.
+func (*Statuses) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Statuses) GetStatus() []string {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+type Fault struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Fault) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Fault) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 var File_command_proto protoreflect.FileDescriptor
 
 const file_command_proto_rawDesc = "" +
 	"\n" +
-	"\rcommand.proto\x12\x0eraft3d.kvstore\"\x84\x05\n" +
+	"\rcommand.proto\x12\x0eraft3d.kvstore\"\xb3\x06\n" +
 	"\bEnvelope\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x15\n" +
-	"\x06new_id\x18\x04 \x01(\tR\x05newId\x12F\n" +
+	"\x06new_id\x18\x04 \x01(\tR\x05newId\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12 \n" +
+	"\vfingerprint\x18\x06 \x01(\fR\vfingerprint\x124\n" +
+	"\bif_match\x18\a \x01(\v2\x19.raft3d.kvstore.ConditionR\aifMatch\x12F\n" +
 	"\x0ecreate_printer\x18\n" +
 	" \x01(\v2\x1d.raft3d.kvstore.CreatePrinterH\x00R\rcreatePrinter\x12I\n" +
 	"\x0fcreate_filament\x18\v \x01(\v2\x1e.raft3d.kvstore.CreateFilamentH\x00R\x0ecreateFilament\x12:\n" +
@@ -986,9 +1549,13 @@ const file_command_proto_rawDesc = "" +
 	"\x0epatch_filament\x18\x0e \x01(\v2\x1d.raft3d.kvstore.PatchFilamentH\x00R\rpatchFilament\x127\n" +
 	"\tpatch_job\x18\x0f \x01(\v2\x18.raft3d.kvstore.PatchJobH\x00R\bpatchJob\x12D\n" +
 	"\x0eset_job_status\x18\x10 \x01(\v2\x1c.raft3d.kvstore.SetJobStatusH\x00R\fsetJobStatus\x120\n" +
-	"\x06delete\x18\x11 \x01(\v2\x16.raft3d.kvstore.DeleteH\x00R\x06deleteB\t\n" +
-	"\acommandJ\x04\b\x05\x10\n" +
-	"\"\xb5\x01\n" +
+	"\x06delete\x18\x11 \x01(\v2\x16.raft3d.kvstore.DeleteH\x00R\x06delete\x12C\n" +
+	"\rrecord_answer\x18\x12 \x01(\v2\x1c.raft3d.kvstore.RecordAnswerH\x00R\frecordAnswerB\t\n" +
+	"\acommandJ\x04\b\b\x10\n" +
+	"\";\n" +
+	"\tCondition\x12\x1c\n" +
+	"\trevisions\x18\x01 \x03(\x04R\trevisions\x12\x10\n" +
+	"\x03any\x18\x02 \x01(\bR\x03any\"\xb5\x01\n" +
 	"\x04Text\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1069,7 +1636,42 @@ const file_command_proto_rawDesc = "" +
 	"\b_used_mg\",\n" +
 	"\x06Delete\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02idB\x10Z\x0eraft3d/kvstoreb\x06proto3"
+	"\x02id\x18\x02 \x01(\tR\x02id\">\n" +
+	"\fRecordAnswer\x12.\n" +
+	"\x06answer\x18\x01 \x01(\v2\x16.raft3d.kvstore.AnswerR\x06answer\"\xab\x01\n" +
+	"\x06Answer\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\x05R\x06status\x12:\n" +
+	"\x06header\x18\x02 \x03(\v2\".raft3d.kvstore.Answer.HeaderEntryR\x06header\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x1a9\n" +
+	"\vHeaderEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +
+	"\x04Kept\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\fR\vfingerprint\x120\n" +
+	"\x06result\x18\n" +
+	" \x01(\v2\x16.raft3d.kvstore.ResultH\x00R\x06result\x123\n" +
+	"\arefusal\x18\v \x01(\v2\x17.raft3d.kvstore.RefusalH\x00R\arefusal\x124\n" +
+	"\brecorded\x18\f \x01(\v2\x16.raft3d.kvstore.AnswerH\x00R\brecordedB\b\n" +
+	"\x06answer\"L\n" +
+	"\x06Result\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\fR\x06object\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\xe3\x01\n" +
+	"\aRefusal\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\x05R\x04kind\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12&\n" +
+	"\favailable_mg\x18\x04 \x01(\x03H\x00R\vavailableMg\x88\x01\x01\x122\n" +
+	"\aallowed\x18\x05 \x01(\v2\x18.raft3d.kvstore.StatusesR\aallowed\x12)\n" +
+	"\x04more\x18\x06 \x03(\v2\x15.raft3d.kvstore.FaultR\x04moreB\x0f\n" +
+	"\r_available_mg\"\"\n" +
+	"\bStatuses\x12\x16\n" +
+	"\x06status\x18\x01 \x03(\tR\x06status\"5\n" +
+	"\x05Fault\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detailB\x10Z\x0eraft3d/kvstoreb\x06proto3"
 
 var (
 	file_command_proto_rawDescOnce sync.Once
@@ -1083,46 +1685,64 @@ func file_command_proto_rawDescGZIP() []byte {
 	return file_command_proto_rawDescData
 }
 
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_command_proto_goTypes = []any{
 	(*Envelope)(nil),       // 0: raft3d.kvstore.Envelope
-	(*Text)(nil),           // 1: raft3d.kvstore.Text
-	(*CreatePrinter)(nil),  // 2: raft3d.kvstore.CreatePrinter
-	(*CreateFilament)(nil), // 3: raft3d.kvstore.CreateFilament
-	(*CreateJob)(nil),      // 4: raft3d.kvstore.CreateJob
-	(*Patch)(nil),          // 5: raft3d.kvstore.Patch
-	(*LabelPatch)(nil),     // 6: raft3d.kvstore.LabelPatch
-	(*PatchPrinter)(nil),   // 7: raft3d.kvstore.PatchPrinter
-	(*PatchFilament)(nil),  // 8: raft3d.kvstore.PatchFilament
-	(*PatchJob)(nil),       // 9: raft3d.kvstore.PatchJob
-	(*SetJobStatus)(nil),   // 10: raft3d.kvstore.SetJobStatus
-	(*Delete)(nil),         // 11: raft3d.kvstore.Delete
-	nil,                    // 12: raft3d.kvstore.Text.LabelsEntry
-	nil,                    // 13: raft3d.kvstore.LabelPatch.SetEntry
+	(*Condition)(nil),      // 1: raft3d.kvstore.Condition
+	(*Text)(nil),           // 2: raft3d.kvstore.Text
+	(*CreatePrinter)(nil),  // 3: raft3d.kvstore.CreatePrinter
+	(*CreateFilament)(nil), // 4: raft3d.kvstore.CreateFilament
+	(*CreateJob)(nil),      // 5: raft3d.kvstore.CreateJob
+	(*Patch)(nil),          // 6: raft3d.kvstore.Patch
+	(*LabelPatch)(nil),     // 7: raft3d.kvstore.LabelPatch
+	(*PatchPrinter)(nil),   // 8: raft3d.kvstore.PatchPrinter
+	(*PatchFilament)(nil),  // 9: raft3d.kvstore.PatchFilament
+	(*PatchJob)(nil),       // 10: raft3d.kvstore.PatchJob
+	(*SetJobStatus)(nil),   // 11: raft3d.kvstore.SetJobStatus
+	(*Delete)(nil),         // 12: raft3d.kvstore.Delete
+	(*RecordAnswer)(nil),   // 13: raft3d.kvstore.RecordAnswer
+	(*Answer)(nil),         // 14: raft3d.kvstore.Answer
+	(*Kept)(nil),           // 15: raft3d.kvstore.Kept
+	(*Result)(nil),         // 16: raft3d.kvstore.Result
+	(*Refusal)(nil),        // 17: raft3d.kvstore.Refusal
+	(*Statuses)(nil),       // 18: raft3d.kvstore.Statuses
+	(*Fault)(nil),          // 19: raft3d.kvstore.Fault
+	nil,                    // 20: raft3d.kvstore.Text.LabelsEntry
+	nil,                    // 21: raft3d.kvstore.LabelPatch.SetEntry
+	nil,                    // 22: raft3d.kvstore.Answer.HeaderEntry
 }
 var file_command_proto_depIdxs = []int32{
-	2,  // 0: raft3d.kvstore.Envelope.create_printer:type_name -> raft3d.kvstore.CreatePrinter
-	3,  // 1: raft3d.kvstore.Envelope.create_filament:type_name -> raft3d.kvstore.CreateFilament
-	4,  // 2: raft3d.kvstore.Envelope.create_job:type_name -> raft3d.kvstore.CreateJob
-	7,  // 3: raft3d.kvstore.Envelope.patch_printer:type_name -> raft3d.kvstore.PatchPrinter
-	8,  // 4: raft3d.kvstore.Envelope.patch_filament:type_name -> raft3d.kvstore.PatchFilament
-	9,  // 5: raft3d.kvstore.Envelope.patch_job:type_name -> raft3d.kvstore.PatchJob
-	10, // 6: raft3d.kvstore.Envelope.set_job_status:type_name -> raft3d.kvstore.SetJobStatus
-	11, // 7: raft3d.kvstore.Envelope.delete:type_name -> raft3d.kvstore.Delete
-	12, // 8: raft3d.kvstore.Text.labels:type_name -> raft3d.kvstore.Text.LabelsEntry
-	1,  // 9: raft3d.kvstore.CreatePrinter.text:type_name -> raft3d.kvstore.Text
-	1,  // 10: raft3d.kvstore.CreateFilament.text:type_name -> raft3d.kvstore.Text
-	1,  // 11: raft3d.kvstore.CreateJob.text:type_name -> raft3d.kvstore.Text
-	6,  // 12: raft3d.kvstore.Patch.labels:type_name -> raft3d.kvstore.LabelPatch
-	13, // 13: raft3d.kvstore.LabelPatch.set:type_name -> raft3d.kvstore.LabelPatch.SetEntry
-	5,  // 14: raft3d.kvstore.PatchPrinter.patch:type_name -> raft3d.kvstore.Patch
-	5,  // 15: raft3d.kvstore.PatchFilament.patch:type_name -> raft3d.kvstore.Patch
-	5,  // 16: raft3d.kvstore.PatchJob.patch:type_name -> raft3d.kvstore.Patch
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	1,  // 0: raft3d.kvstore.Envelope.if_match:type_name -> raft3d.kvstore.Condition
+	3,  // 1: raft3d.kvstore.Envelope.create_printer:type_name -> raft3d.kvstore.CreatePrinter
+	4,  // 2: raft3d.kvstore.Envelope.create_filament:type_name -> raft3d.kvstore.CreateFilament
+	5,  // 3: raft3d.kvstore.Envelope.create_job:type_name -> raft3d.kvstore.CreateJob
+	8,  // 4: raft3d.kvstore.Envelope.patch_printer:type_name -> raft3d.kvstore.PatchPrinter
+	9,  // 5: raft3d.kvstore.Envelope.patch_filament:type_name -> raft3d.kvstore.PatchFilament
+	10, // 6: raft3d.kvstore.Envelope.patch_job:type_name -> raft3d.kvstore.PatchJob
+	11, // 7: raft3d.kvstore.Envelope.set_job_status:type_name -> raft3d.kvstore.SetJobStatus
+	12, // 8: raft3d.kvstore.Envelope.delete:type_name -> raft3d.kvstore.Delete
+	13, // 9: raft3d.kvstore.Envelope.record_answer:type_name -> raft3d.kvstore.RecordAnswer
+	20, // 10: raft3d.kvstore.Text.labels:type_name -> raft3d.kvstore.Text.LabelsEntry
+	2,  // 11: raft3d.kvstore.CreatePrinter.text:type_name -> raft3d.kvstore.Text
+	2,  // 12: raft3d.kvstore.CreateFilament.text:type_name -> raft3d.kvstore.Text
+	2,  // 13: raft3d.kvstore.CreateJob.text:type_name -> raft3d.kvstore.Text
+	7,  // 14: raft3d.kvstore.Patch.labels:type_name -> raft3d.kvstore.LabelPatch
+	21, // 15: raft3d.kvstore.LabelPatch.set:type_name -> raft3d.kvstore.LabelPatch.SetEntry
+	6,  // 16: raft3d.kvstore.PatchPrinter.patch:type_name -> raft3d.kvstore.Patch
+	6,  // 17: raft3d.kvstore.PatchFilament.patch:type_name -> raft3d.kvstore.Patch
+	6,  // 18: raft3d.kvstore.PatchJob.patch:type_name -> raft3d.kvstore.Patch
+	14, // 19: raft3d.kvstore.RecordAnswer.answer:type_name -> raft3d.kvstore.Answer
+	22, // 20: raft3d.kvstore.Answer.header:type_name -> raft3d.kvstore.Answer.HeaderEntry
+	16, // 21: raft3d.kvstore.Kept.result:type_name -> raft3d.kvstore.Result
+	17, // 22: raft3d.kvstore.Kept.refusal:type_name -> raft3d.kvstore.Refusal
+	14, // 23: raft3d.kvstore.Kept.recorded:type_name -> raft3d.kvstore.Answer
+	18, // 24: raft3d.kvstore.Refusal.allowed:type_name -> raft3d.kvstore.Statuses
+	19, // 25: raft3d.kvstore.Refusal.more:type_name -> raft3d.kvstore.Fault
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -1139,20 +1759,27 @@ func file_command_proto_init() {
 		(*Envelope_PatchJob)(nil),
 		(*Envelope_SetJobStatus)(nil),
 		(*Envelope_Delete)(nil),
+		(*Envelope_RecordAnswer)(nil),
 	}
-	file_command_proto_msgTypes[3].OneofWrappers = []any{}
-	file_command_proto_msgTypes[5].OneofWrappers = []any{}
-	file_command_proto_msgTypes[7].OneofWrappers = []any{}
+	file_command_proto_msgTypes[4].OneofWrappers = []any{}
+	file_command_proto_msgTypes[6].OneofWrappers = []any{}
 	file_command_proto_msgTypes[8].OneofWrappers = []any{}
 	file_command_proto_msgTypes[9].OneofWrappers = []any{}
 	file_command_proto_msgTypes[10].OneofWrappers = []any{}
+	file_command_proto_msgTypes[11].OneofWrappers = []any{}
+	file_command_proto_msgTypes[15].OneofWrappers = []any{
+		(*Kept_Result)(nil),
+		(*Kept_Refusal)(nil),
+		(*Kept_Recorded)(nil),
+	}
+	file_command_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

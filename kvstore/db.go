@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/bbolt"
 
@@ -29,12 +30,21 @@ func NewDB(s *Store, l Log) *DB { return &DB{store: s, log: l} }
 
 // Do has the cluster decide c. A refusal by the farm is a *farm.Error; what the log met is returned as the log said
 // it, and says whether the command may still take effect. A command of the wrong form is refused at once, without a
-// trip through the log. The Result's object may be kept, and must not be written to.
+// trip through the log, unless it has a key under which the refusal must be kept. Of commands with one key, however
+// many are on their way at once, the log makes one the first, and the others get its answer with Replayed. The Result's
+// object may be kept, and must not be written to.
 func (d *DB) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error) {
-	if refusal := farm.Check(c); refusal != nil {
+	if s.Key != "" && !farm.ValidKey(s.Key) {
+		return farm.Result{}, errKeyForm
+	}
+	refusal := farm.Check(c)
+	if refusal != nil && (s.Key == "" || !keepable(refusal)) {
 		return farm.Result{}, refusal
 	}
 	cmd, err := Encode(c, s)
+	if err != nil && refusal != nil {
+		return farm.Result{}, refusal
+	}
 	if err != nil {
 		return farm.Result{}, err
 	}
@@ -53,7 +63,8 @@ func (d *DB) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result,
 
 // View calls fn with one consistent state of the farm, as fresh as o asks for: with every change that was
 // acknowledged anywhere before the call, unless o is Stale, and at o.MinRevision or later. Where that state is not
-// reached before ctx ends, the error is a *farm.Error of kind Timeout. fn's error is returned as it is.
+// reached before ctx ends, the error is a *farm.Error of kind Timeout; after the store was closed, of kind Unavailable.
+// fn's error is returned as it is.
 //
 // fn holds up nobody, but pins the state: while it runs, the file can only grow.
 func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error {
@@ -64,7 +75,7 @@ func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) er
 	}
 	if err := d.store.awaitRevision(ctx, o.MinRevision); err != nil {
 		if errors.Is(err, ErrClosed) {
-			return err
+			return errEnding
 		}
 		return &farm.Error{
 			Kind:   farm.Timeout,
@@ -72,11 +83,37 @@ func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) er
 			Detail: fmt.Sprintf("this node did not reach revision %d in time", o.MinRevision),
 		}
 	}
-	return d.store.read(func(tx *bbolt.Tx) error {
+	return d.read(func(tx *bbolt.Tx) error {
 		h, err := readHead(tx)
 		if err != nil {
 			return fmt.Errorf("view: %w", err)
 		}
 		return fn(view{tx, h})
 	})
+}
+
+// errEnding is what readers are told of a Store that was closed.
+var errEnding = &farm.Error{Kind: farm.Unavailable, Detail: "this node is shutting down", Outcome: farm.NotApplied}
+
+func (d *DB) read(fn func(tx *bbolt.Tx) error) error {
+	err := d.store.read(fn)
+	if err == ErrClosed {
+		return errEnding
+	}
+	return err
+}
+
+// Wait returns once the state of this node is beyond revision after: the Events of a View then have more to show. All
+// who wait are woken at once. Where ctx ends first, the error is its cause; after the store was closed, a *farm.Error
+// of kind Unavailable.
+func (d *DB) Wait(ctx context.Context, after uint64) error {
+	if after == math.MaxUint64 {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	err := d.store.awaitRevision(ctx, after+1)
+	if errors.Is(err, ErrClosed) {
+		return errEnding
+	}
+	return err
 }

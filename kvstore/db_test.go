@@ -102,7 +102,8 @@ func TestAReaderThatWaitsLearnsThatTheStoreIsClosed(t *testing.T) {
 		if err := s.store.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-ended; !errors.Is(err, ErrClosed) {
+		var refusal *farm.Error
+		if err := <-ended; !errors.As(err, &refusal) || refusal.Kind != farm.Unavailable {
 			t.Fatalf("%v", err)
 		}
 	})

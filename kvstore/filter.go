@@ -55,11 +55,11 @@ func member(name, value string) []byte {
 	return appendText(append(appendText(nil, name), ':'), value)
 }
 
-// onlyStates reports whether nothing but the state of jobs is asked for, if that.
-func (f *filter) onlyStates() bool { return len(f.fields) == 0 && len(f.labels) == 0 }
+// all reports whether every object matches.
+func (f *filter) all() bool { return len(f.fields) == 0 && len(f.labels) == 0 && len(f.states) == 0 }
 
 func (f *filter) matches(raw []byte) (bool, error) {
-	if f.onlyStates() && len(f.states) == 0 {
+	if f.all() {
 		return true, nil
 	}
 	at := bytes.Index(raw, f.begin)

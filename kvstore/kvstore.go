@@ -22,6 +22,7 @@ package kvstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,12 +49,26 @@ type Options struct {
 	// since: bbolt checks no page that it reads. Without Keep it is discarded.
 	Keep   bool
 	Logger *slog.Logger // nil: nothing is logged
+
+	// History is how many events are kept, the newest; 0: a million. Nodes may differ in it.
+	History uint64
+	// Keys is how many answers are kept under their keys, the newest; 0: a million. It must be the same on all nodes:
+	// what one has forgotten it would do again.
+	Keys uint64
+}
+
+// limits are the figures of Options, with their defaults.
+type limits struct{ history, keys uint64 }
+
+func (o *Options) limits() limits {
+	return limits{history: cmp.Or(o.History, 1_000_000), keys: cmp.Or(o.Keys, 1_000_000)}
 }
 
 // Store is the replicated state of one node.
 type Store struct {
-	dir string
-	log *slog.Logger
+	dir    string
+	log    *slog.Logger
+	limits limits
 
 	writing sync.Mutex // held by Apply, Restore, Sync and Close, each from its beginning to its end
 	memo    memo       // guarded by writing
@@ -77,7 +92,7 @@ type file struct {
 // Open opens the state in dir, which it makes if need be. With Keep it goes on from the state that is there; else, and
 // where there is none, the state is empty and Applied is 0.
 func Open(dir string, o Options) (*Store, error) {
-	s := &Store{dir: dir, log: o.Logger}
+	s := &Store{dir: dir, log: o.Logger, limits: o.limits()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -20,14 +20,22 @@ import (
 //	               format    the version of this layout
 //	printer        creation revision (8 bytes, big endian) -> the object as it is sent
 //	printer_ids    id -> creation revision
-//	active_jobs    printer id, 0, creation revision of a Queued or Running job -> nothing
+//	job_index      see indexKey -> nothing
+//	job_tallies    see tallyKey -> the tally
+//	events         revision -> the event as it is sent
+//	keys           Idempotency-Key -> sequence (8 bytes, big endian)
+//	answers        sequence -> what is kept under the key, a Kept
 //
-// and the same two buckets for filament and print_job.
-const format = 1
+// and the two buckets of printers for filament and print_job.
+const format = 2
 
 var (
-	metaBucket   = []byte("meta")
-	activeBucket = []byte("active_jobs")
+	metaBucket    = []byte("meta")
+	indexBucket   = []byte("job_index")
+	talliesBucket = []byte("job_tallies")
+	eventsBucket  = []byte("events")
+	keysBucket    = []byte("keys")
+	answersBucket = []byte("answers")
 
 	headKey   = []byte("head")
 	raftKey   = []byte("raft")
@@ -38,12 +46,6 @@ func objectBucket(k farm.Kind) []byte { return []byte(k) }
 func idBucket(k farm.Kind) []byte     { return []byte(k + "_ids") }
 
 func revisionKey(revision uint64) []byte { return binary.BigEndian.AppendUint64(nil, revision) }
-
-func activePrefix(printer farm.ID) []byte { return append([]byte(printer), 0) }
-
-func activeKey(printer farm.ID, jobCreated uint64) []byte {
-	return binary.BigEndian.AppendUint64(activePrefix(printer), jobCreated)
-}
 
 // head is what there is to know of a state without looking at its objects. It is stored as these fields one after
 // the other, big endian.
@@ -56,6 +58,9 @@ type head struct {
 	Printers, Filaments uint64
 	Jobs                [4]uint64 // by status, in the order of farm.Statuses
 	Remaining, Reserved farm.Grams
+
+	Events, OldestEvent     uint64 // how many are kept, and the revision of the first
+	KeysDropped, KeysStored uint64 // sequences KeysDropped+1 to KeysDropped+KeysStored are there
 }
 
 func (h *head) encode() []byte {
@@ -104,7 +109,7 @@ func readState(db *bbolt.DB) (h head, meta []byte, err error) {
 }
 
 func dataBuckets() [][]byte {
-	names := [][]byte{activeBucket}
+	names := [][]byte{indexBucket, talliesBucket, eventsBucket, keysBucket, answersBucket}
 	for _, k := range farm.Kinds {
 		names = append(names, objectBucket(k), idBucket(k))
 	}

@@ -45,13 +45,7 @@ func (b *batch) RunningJob(printer farm.ID) (farm.ID, bool) {
 }
 
 func (b *batch) ActiveJobs(printer farm.ID) int {
-	n := b.activeDelta[printer]
-	prefix := activePrefix(printer)
-	cursor := b.tx.Bucket(activeBucket).Cursor()
-	for key, _ := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = cursor.Next() {
-		n++
-	}
-	return n
+	return int(b.tally(tallyKey{byPrinter, printer}).in(farm.Queued, farm.Running))
 }
 
 // slot finds the object of that key, or the place where it would be.

@@ -121,7 +121,7 @@ func TestADamagedSnapshotIsRefusedAndTheOldStateStands(t *testing.T) {
 }
 
 func TestAStateOfAnotherFormatIsRefused(t *testing.T) {
-	for name, value := range map[string]string{"newer": "2", "none": ""} {
+	for name, value := range map[string]string{"older": "1", "newer": "3", "none": ""} {
 		s := newStore(t)
 		tx, err := s.current.db.Begin(true)
 		if err != nil {

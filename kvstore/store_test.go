@@ -119,7 +119,7 @@ func (s *shop) list(q farm.Query) []string {
 
 func listOf(v farm.View, q farm.Query) ([]string, error) {
 	objects := []string{}
-	err := v.List(q, func(object []byte) error {
+	err := v.List(q, func(_ uint64, object []byte) error {
 		objects = append(objects, string(object))
 		return nil
 	})

@@ -1,7 +1,10 @@
 package kvstore
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -31,41 +34,102 @@ func (v view) Get(kind farm.Kind, id farm.ID) (object []byte, ok bool) {
 	return object, object != nil
 }
 
-func (v view) List(q farm.Query, fn func(object []byte) error) error {
+func (v view) List(q farm.Query, fn func(position uint64, object []byte) error) error {
 	if !slices.Contains(farm.Kinds, q.Kind) {
 		return fmt.Errorf("list: there is no kind %q", q.Kind)
 	}
-	f := newFilter(q)
-	cursor := v.tx.Bucket(objectBucket(q.Kind)).Cursor()
-	for key, raw := cursor.First(); key != nil; key, raw = cursor.Next() {
-		ok, err := f.matches(raw)
-		if err != nil {
+	if q.After >= v.head.Revision {
+		return nil // nor is there room for one more in a position
+	}
+	var selected *selection
+	f, exact := newFilter(q), false
+	if q.Kind == farm.KindJob {
+		var err error
+		if selected, exact, err = v.selectJobs(q); err != nil {
 			return fmt.Errorf("list at revision %d: %w", v.head.Revision, err)
 		}
-		if !ok {
-			continue
+	}
+	shown := 0
+	for position, raw := range v.objects(q, selected) {
+		if raw == nil {
+			return fmt.Errorf("list at revision %d: the index leads to position %d, where nothing is", v.head.Revision, position)
 		}
-		if err := fn(raw); err != nil {
+		if !exact {
+			ok, err := f.matches(raw)
+			if err != nil {
+				return fmt.Errorf("list at revision %d: %w", v.head.Revision, err)
+			}
+			if !ok {
+				continue
+			}
+		}
+		if err := fn(position, raw); err != nil {
 			return err
+		}
+		if shown++; shown == q.Limit {
+			return nil
 		}
 	}
 	return nil
 }
 
-// Count reads the figures of the head where they suffice, and the objects where they do not.
+// objects are those of q's kind after q.After, or of them those that were selected, in order of creation. One that the
+// index has and the file has not is nil.
+func (v view) objects(q farm.Query, selected *selection) iter.Seq2[uint64, []byte] {
+	cursor := v.tx.Bucket(objectBucket(q.Kind)).Cursor()
+	if selected == nil {
+		return func(yield func(uint64, []byte) bool) {
+			for key, raw := cursor.Seek(revisionKey(q.After + 1)); key != nil; key, raw = cursor.Next() {
+				if !yield(binary.BigEndian.Uint64(key), raw) {
+					return
+				}
+			}
+		}
+	}
+	selected.seek(v.tx, q.After)
+	return func(yield func(uint64, []byte) bool) {
+		var at []byte
+		for position := selected.next(); position != 0; position = selected.next() {
+			var raw []byte
+			wanted := revisionKey(position)
+			if at != nil { // where much is selected, it is often the next
+				at, raw = cursor.Next()
+			}
+			if !bytes.Equal(at, wanted) {
+				at, raw = cursor.Seek(wanted)
+			}
+			if !bytes.Equal(at, wanted) {
+				raw = nil
+			}
+			if !yield(position, raw) {
+				return
+			}
+		}
+	}
+}
+
+// Count reads figures where they suffice, and objects where they do not.
 func (v view) Count(q farm.Query) (int, error) {
-	if f := newFilter(q); f.onlyStates() {
-		switch q.Kind {
-		case farm.KindPrinter:
-			return int(v.head.Printers), nil
-		case farm.KindFilament:
-			return int(v.head.Filaments), nil
-		case farm.KindJob:
-			return v.jobs(q.Status), nil
+	q.After, q.Limit = 0, 0
+	f := newFilter(q)
+	switch {
+	case q.Kind == farm.KindPrinter && f.all():
+		return int(v.head.Printers), nil
+	case q.Kind == farm.KindFilament && f.all():
+		return int(v.head.Filaments), nil
+	case q.Kind == farm.KindJob && f.all():
+		return v.jobs(nil), nil
+	case q.Kind == farm.KindJob:
+		selected, exact, err := v.selectJobs(q)
+		if err != nil {
+			return 0, fmt.Errorf("count at revision %d: %w", v.head.Revision, err)
+		}
+		if selected != nil && exact {
+			return selected.size, nil
 		}
 	}
 	n := 0
-	err := v.List(q, func([]byte) error { n++; return nil })
+	err := v.List(q, func(uint64, []byte) error { n++; return nil })
 	return n, err
 }
 

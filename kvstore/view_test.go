@@ -144,7 +144,7 @@ func TestAListEndsWhereItsReaderSays(t *testing.T) {
 	enough := errors.New("enough")
 	n := 0
 	err := s.View(t.Context(), farm.ReadOptions{}, func(v farm.View) error {
-		return v.List(farm.Query{Kind: farm.KindJob}, func([]byte) error {
+		return v.List(farm.Query{Kind: farm.KindJob}, func(uint64, []byte) error {
 			if n++; n == 2 {
 				return enough
 			}
