@@ -1,8 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -18,11 +22,33 @@ type memoryFarm struct {
 	mu        sync.Mutex
 	revision  uint64
 	order     map[farm.Kind][]farm.ID // of creation
-	created   map[farm.ID]uint64      // positions; the tests don't use an id for two kinds
 	printers  map[farm.ID]farm.Printer
 	filaments map[farm.ID]farm.Filament
 	jobs      map[farm.ID]farm.Job
-	commands  []farm.Command // all that came, refused ones too
+	commands  []farm.Command    // all that came, refused ones too
+	stamps    []farm.Stamp      // of the commands
+	born      map[string]uint64 // positions, by kind and id
+	keys      map[string]kept
+	events    []event
+	oldest    uint64        // events before it have been trimmed
+	changed   chan struct{} // closed with the next change
+	waiting   int           // Waits that have not returned
+	onBackup  func(ctx context.Context, clusterID string, w io.Writer) (uint64, error)
+}
+
+// kept is what a key was answered with.
+type kept struct {
+	fingerprint [32]byte
+	result      farm.Result
+	refusal     *farm.Error
+	answer      farm.Answer
+}
+
+type event struct {
+	revision uint64
+	kind     farm.Kind
+	id       farm.ID
+	sent     []byte
 }
 
 func newMemoryFarm() *memoryFarm {
@@ -33,9 +59,9 @@ func newMemoryFarm() *memoryFarm {
 
 // empty makes it as new, but for its hooks.
 func (m *memoryFarm) empty() {
-	m.revision, m.commands = 0, nil
+	m.revision, m.commands, m.stamps, m.events, m.oldest = 0, nil, nil, nil, 1
+	m.born, m.keys = map[string]uint64{}, map[string]kept{}
 	m.order = map[farm.Kind][]farm.ID{}
-	m.created = map[farm.ID]uint64{}
 	m.printers = map[farm.ID]farm.Printer{}
 	m.filaments = map[farm.ID]farm.Filament{}
 	m.jobs = map[farm.ID]farm.Job{}
@@ -69,12 +95,49 @@ func (m *memoryFarm) ActiveJobs(printer farm.ID) (n int) {
 func (m *memoryFarm) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.commands = append(m.commands, c)
+	m.commands, m.stamps = append(m.commands, c), append(m.stamps, s)
 	if m.onDo != nil {
 		return m.onDo(ctx, c, s)
 	}
 	if err := ctx.Err(); err != nil {
 		return farm.Result{}, &farm.Error{Kind: farm.Unavailable, Detail: "no quorum answered in time", Outcome: farm.NotApplied}
+	}
+	if before, known := m.keys[s.Key]; s.Key != "" && known {
+		switch {
+		case before.fingerprint != s.Fingerprint:
+			return farm.Result{}, &farm.Error{Kind: farm.Invalid, Field: headerKey, Detail: "was used for another request"}
+		case before.refusal != nil:
+			again := *before.refusal
+			again.Replayed = true
+			return farm.Result{}, &again
+		}
+		before.result.Replayed = true
+		return before.result, nil
+	}
+	if r, ok := c.(farm.RecordAnswer); ok {
+		m.keys[s.Key] = kept{fingerprint: s.Fingerprint, answer: r.Answer}
+		return farm.Result{Revision: m.revision}, nil
+	}
+	result, err := m.decide(c, s)
+	if s.Key != "" {
+		k := kept{fingerprint: s.Fingerprint, result: result}
+		errors.As(err, &k.refusal)
+		m.keys[s.Key] = k
+	}
+	return result, err
+}
+
+func (m *memoryFarm) decide(c farm.Command, s farm.Stamp) (farm.Result, error) {
+	kind, id := subject(c, s)
+	if s.IfMatchAny || s.IfMatch != nil {
+		object, ok := m.get(kind, id)
+		revision := uint64(0)
+		if ok {
+			revision, _ = revisionOf(object)
+		}
+		if ok && !s.IfMatchAny && !slices.Contains(s.IfMatch, revision) {
+			return farm.Result{}, &farm.Error{Kind: farm.PreconditionFailed, Detail: fmt.Sprintf("its revision is %d", revision)}
+		}
 	}
 	changes, err := farm.Decide(m, c, s)
 	if err != nil {
@@ -83,9 +146,45 @@ func (m *memoryFarm) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm
 	for _, change := range changes {
 		m.apply(change)
 	}
-	kind, id := subject(c, s)
+	m.wake()
 	object, _ := m.get(kind, id)
 	return farm.Result{Object: object, ID: id, Revision: m.revision}, nil
+}
+
+func (m *memoryFarm) wake() {
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+func (m *memoryFarm) Wait(ctx context.Context, after uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.revision <= after {
+		if m.changed == nil {
+			m.changed = make(chan struct{})
+		}
+		changed := m.changed
+		m.waiting++
+		m.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = fmt.Errorf("wait for revision %d: %w", after+1, ctx.Err())
+		}
+		m.mu.Lock()
+		m.waiting--
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memoryFarm) Backup(ctx context.Context, clusterID string, w io.Writer) (uint64, error) {
+	return m.onBackup(ctx, clusterID, w)
 }
 
 // subject is the object that a command is about.
@@ -113,8 +212,6 @@ func subject(c farm.Command, s farm.Stamp) (farm.Kind, farm.ID) {
 		return farm.KindJob, c.ID
 	case farm.Delete:
 		return c.Kind, c.ID
-	case farm.RecordAnswer:
-		return "", ""
 	}
 	panic("no such command")
 }
@@ -130,13 +227,22 @@ func (m *memoryFarm) apply(c farm.Change) {
 	case farm.KindJob:
 		created, deleted = store(m.jobs, c.ID, c.JobBefore, c.JobAfter, func(j *farm.Job) { j.Revision = m.revision })
 	}
+	action := "updated"
 	if created {
+		action = "created"
+		m.born[string(c.Kind)+string(c.ID)] = m.revision
 		m.order[c.Kind] = append(m.order[c.Kind], c.ID)
-		m.created[c.ID] = m.revision
 	}
 	if deleted {
+		action = "deleted"
 		m.order[c.Kind] = slices.DeleteFunc(m.order[c.Kind], func(id farm.ID) bool { return id == c.ID })
 	}
+	m.record(c.Kind, c.ID, action)
+}
+
+// record writes the history.
+func (m *memoryFarm) record(kind farm.Kind, id farm.ID, action string) {
+	m.events = append(m.events, event{m.revision, kind, id, fmt.Appendf(nil, `{"revision":%d,"kind":%q,"id":%q,"action":%q}`, m.revision, kind, id, action)})
 }
 
 func store[T any](objects map[farm.ID]T, id farm.ID, before, after *T, number func(*T)) (created, deleted bool) {
@@ -182,42 +288,81 @@ func (m *memoryFarm) View(ctx context.Context, o farm.ReadOptions, fn func(farm.
 	if o.MinRevision > m.revision {
 		return &farm.Error{Kind: farm.Timeout, Detail: "the revision was not reached in time"}
 	}
-	return fn(memoryView{m})
+	v := memoryView{m, new([][]byte)}
+	defer func() {
+		for _, b := range *v.lent {
+			for i := range b {
+				b[i] = '!'
+			}
+		}
+	}()
+	return fn(v)
 }
 
-type memoryView struct{ m *memoryFarm }
+type memoryView struct {
+	m    *memoryFarm
+	lent *[][]byte // what it handed out, which is spoilt when it ends
+}
+
+func (v memoryView) lend(b []byte) []byte {
+	b = bytes.Clone(b)
+	*v.lent = append(*v.lent, b)
+	return b
+}
 
 func (v memoryView) Revision() uint64 { return v.m.revision }
 
-func (v memoryView) Get(kind farm.Kind, id farm.ID) ([]byte, bool) { return v.m.get(kind, id) }
+func (v memoryView) Get(kind farm.Kind, id farm.ID) ([]byte, bool) {
+	object, ok := v.m.get(kind, id)
+	return v.lend(object), ok
+}
 
 func (v memoryView) List(q farm.Query, fn func(uint64, []byte) error) error {
-	shown := 0
+	n := 0
 	for _, id := range v.m.order[q.Kind] {
-		if v.m.created[id] <= q.After || !v.matches(q, id) {
+		position := v.m.born[string(q.Kind)+string(id)]
+		if position <= q.After || !v.matches(q, id) {
 			continue
 		}
-		object, _ := v.m.get(q.Kind, id)
-		if err := fn(v.m.created[id], object); err != nil {
-			return err
+		if n++; q.Limit > 0 && n > q.Limit {
+			break
 		}
-		if shown++; shown == q.Limit {
-			return nil
+		object, _ := v.m.get(q.Kind, id)
+		if err := fn(position, v.lend(object)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (v memoryView) Events(farm.EventQuery, func(uint64, []byte) error) error { return nil }
+func (v memoryView) Oldest() uint64 { return v.m.oldest }
 
-func (v memoryView) Oldest() uint64 { return 1 }
+func (v memoryView) Events(q farm.EventQuery, fn func(uint64, []byte) error) error {
+	if q.Since+1 < v.m.oldest {
+		return &farm.Error{Kind: farm.Gone, Field: "since", Detail: fmt.Sprintf("the oldest that is kept is %d", v.m.oldest), Oldest: v.m.oldest}
+	}
+	n := 0
+	for _, e := range v.m.events[min(q.Since, uint64(len(v.m.events))):] {
+		if q.Kind != "" && e.kind != q.Kind || q.ID != "" && e.id != q.ID {
+			continue
+		}
+		if n++; q.Limit > 0 && n > q.Limit {
+			break
+		}
+		if err := fn(e.revision, v.lend(e.sent)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-func (v memoryView) Answered(string) ([32]byte, farm.Answer, bool) {
-	return [32]byte{}, farm.Answer{}, false
+func (v memoryView) Answered(key string) (fingerprint [32]byte, a farm.Answer, ok bool) {
+	k, ok := v.m.keys[key]
+	k.answer.Body = v.lend(k.answer.Body)
+	return k.fingerprint, k.answer, ok
 }
 
 func (v memoryView) Count(q farm.Query) (n int, err error) {
-	q.After, q.Limit = 0, 0
 	err = v.List(q, func(uint64, []byte) error { n++; return nil })
 	return n, err
 }

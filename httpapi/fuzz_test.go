@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"raft3d/farm"
 )
 
 // judge fails on what no client may ever cause: a server's fault, or something in its log.
@@ -22,6 +24,8 @@ func judge(t *testing.T, w *world, method, target, body, mediaType string) {
 	recorder := httptest.NewRecorder()
 	w.server.Handler().ServeHTTP(recorder, r)
 	switch {
+	case recorder.Code == 504 && strings.Contains(target, "min_revision"):
+		return // nobody will bring it
 	case recorder.Code == 503 && strings.HasPrefix(target, "/api/v1/p") && strings.Contains(target, "timeout="):
 		return // a timeout of a millisecond may run out
 	case recorder.Code >= 500 || w.log.Len() > 0:
@@ -64,6 +68,8 @@ func FuzzTargets(f *testing.F) {
 		"/", "/api/v1/printers", "/api/v1/printers/p1", "/api/v1/printers/%2F", "/api/v1/printers/%", "/api/v1/print_jobs/j1/status?status=Done", "//", "/%00", "/api/v1/..//x",
 		"/api/v1/print_jobs?status=Queued,running&printer_id=p1&label=a:b&label=c:d&consistency=stale&min_revision=0&timeout=1s",
 		"/api/v1/filaments?type=pla&color=%zz;&timeout=9999999h", "/readyz?verbose", "/metrics?x", "/api/v1/printers?company=%ff", "/version?=",
+		"/api/v1/events?since=2&kind=filament&id=f1&min_revision=0&timeout=1s", "/api/v1/backup?timeout=1s", "/api/v1/printers?limit=1&label=a:b",
+		"/api/v1/printers?cursor=" + cursor(farm.KindPrinter, 1),
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE", "OPTIONS", "HEAD", "BREW"} {
 			f.Add(method, target)
@@ -75,6 +81,7 @@ func FuzzTargets(f *testing.F) {
 	w.cluster.onPromote = func(string) error { return nil }
 	w.cluster.onSnapshot = func() (uint64, uint64, int64, error) { return 1, 1, 1, nil }
 	w.cluster.onAdd = echoMember
+	w.farm.onBackup = copies(1, nil)
 	f.Fuzz(func(t *testing.T, method, target string) {
 		if method == "" || strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
 			return // no token, so no request

@@ -6,17 +6,19 @@
 // answers while the log is applied; nothing in this package reads first and writes afterwards.
 //
 // The Server sees the world through two interfaces of its own, Farm and Cluster. It owns no goroutine and keeps no
-// state but counters; net/http calls it from many goroutines at once. Every call has a deadline, every body a
-// bound, and the calls in flight are counted. Middleware stands around the router, never in it, so that unknown
-// paths pass through it as well.
+// state but counters and the Idempotency-Keys that it is busy with; net/http calls it from many goroutines at once.
+// Every call has a deadline, or, where it lasts for as long as its client listens, a limit for each part that it sends;
+// every body has a bound, and the calls in flight and the open streams are counted. Middleware stands around the
+// router, never in it, so that unknown paths pass through it as well.
 //
-// Never write to the client while a View is open, but through list, which bounds each write: a View pins a state of
-// the store.
+// Never write to the client while a View is open, but in list and backup, which bound each write: a View pins a state
+// of the store.
 package httpapi
 
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -38,6 +40,11 @@ type Farm interface {
 	Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error)
 	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is.
 	View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error
+	// Wait returns when this node's state has a revision after that one, or ctx ends.
+	Wait(ctx context.Context, after uint64) error
+	// Backup writes a copy of the whole state, as fresh as a linearizable read, that names the cluster, and returns
+	// the revision that it shows. After an error what was written is no copy.
+	Backup(ctx context.Context, clusterID string, w io.Writer) (revision uint64, err error)
 }
 
 // Cluster is the group of nodes that keeps the farm, seen from this node. Its errors are like those of Farm.
@@ -81,10 +88,12 @@ type Config struct {
 	NewID          func() string    // ids of objects created without one; nil: UUIDv7
 
 	MaxInFlight int // calls served at once; more are refused with 429. 0: 4096, a few hundred bytes to 1 MiB each
+	MaxStreams  int // event streams open at once, which are no calls in flight; more are refused with 429. 0: 8192, about 30 KiB each
 }
 
 const (
 	defaultMaxInFlight = 4096 // calls
+	defaultMaxStreams  = 8192
 	defaultTimeout     = 5 * time.Second
 	minTimeout         = time.Millisecond
 	maxTimeout         = 60 * time.Second
@@ -105,6 +114,7 @@ type Server struct {
 	now            func() time.Time
 	newID          func() string
 	maxInFlight    int64
+	maxStreams     int64
 
 	router    *mux.Router
 	resources map[string]*resource // by path template
@@ -112,8 +122,12 @@ type Server struct {
 	metrics   *metrics
 
 	inFlight atomic.Int64
-	draining atomic.Bool
+	streams  atomic.Int64
 	seen     atomic.Uint64 // the newest revision that an answer showed
+	keys     keys
+
+	drained context.Context // ends when Drain is called
+	drain   context.CancelFunc
 }
 
 // New returns a Server that is ready to serve. It panics if c.Registry already has collectors of the same names.
@@ -128,7 +142,9 @@ func New(c Config) *Server {
 		now:            c.Now,
 		newID:          c.NewID,
 		maxInFlight:    int64(cmp.Or(c.MaxInFlight, defaultMaxInFlight)),
+		maxStreams:     int64(cmp.Or(c.MaxStreams, defaultMaxStreams)),
 	}
+	s.drained, s.drain = context.WithCancel(context.Background())
 	s.router, s.resources = newRouter(routes)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -156,13 +172,15 @@ func New(c Config) *Server {
 // Handler is what an http.Server serves whose limits ServerTimeouts has set.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-// Drain makes /readyz say 503 from now on, so that load balancers turn away; all else goes on. It is called when
-// a shutdown begins.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes /readyz say 503 from now on, so that load balancers turn away, and ends the streams of events, which
+// would not end by themselves; all else goes on. It is called when a shutdown begins, and returns at once.
+func (s *Server) Drain() { s.drain() }
+
+func (s *Server) draining() bool { return s.drained.Err() != nil }
 
 // ServerTimeouts sets the limits of h that the Server counts on: without them a client may hold a connection for ever
-// by sending or taking nothing. A long list moves the limit for writing as it goes, so that it may take as long as
-// its client keeps reading.
+// by sending or taking nothing. Long lists, streams of events and backups move the limit for writing as they go, so
+// that they may take as long as their client keeps reading.
 func ServerTimeouts(h *http.Server) {
 	h.ReadHeaderTimeout = 5 * time.Second
 	h.ReadTimeout = readTimeout

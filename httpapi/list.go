@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 
 	"raft3d/farm"
 )
@@ -16,16 +15,35 @@ const listBuffer = 64 << 10
 
 var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, listBuffer)) }}
 
-// list answers with all objects that q selects, one a line, as one JSON array that shows one state.
+// list answers with all objects that q selects, or with the page of them that is asked for, one a line, as one JSON
+// array that shows one state. X-Total-Count is of all that q selects, on every page.
 func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
+	all := q
+	if err := c.query.page(&q); err != nil {
+		return err
+	}
 	pooled := listBuffers.Get().(*[]byte)
 	defer listBuffers.Put(pooled)
 	l := &listWriter{w: c.w, buffer: (*pooled)[:0]}
+	unchanged := false
 	err := s.farm.View(ctx, c.read, func(v farm.View) error {
 		c.w.setRevision(v.Revision())
-		total, err := v.Count(q)
+		c.w.Header().Set("ETag", etag(v.Revision()))
+		if unchanged = c.ifNoneMatch.matches(v.Revision()); unchanged {
+			return nil
+		}
+		total, err := v.Count(all)
 		if err != nil {
 			return err
+		}
+		if q.Limit > 0 { // before the page itself: a header cannot follow it
+			position, more, err := nextPage(v, q)
+			if err != nil {
+				return err
+			}
+			if more {
+				c.w.Header().Set("Link", c.linkNext(q.Kind, position))
+			}
 		}
 		c.w.Header().Set("X-Total-Count", strconv.Itoa(total))
 		c.w.Header().Set("Content-Type", contentJSON)
@@ -38,14 +56,19 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 		return nil // the client has gone, and nobody is left to tell
 	}
 	if err != nil {
-		c.w.Header().Del("X-Total-Count")
+		for _, name := range []string{"X-Total-Count", "Link", "ETag"} {
+			c.w.Header().Del(name)
+		}
 		return err
 	}
-	if c.r.Method == http.MethodHead {
+	switch {
+	case unchanged:
+		c.w.WriteHeader(http.StatusNotModified)
+	case c.r.Method == http.MethodHead:
 		c.w.WriteHeader(http.StatusOK)
-		return nil
+	default:
+		l.end()
 	}
-	l.end()
 	return nil
 }
 
@@ -76,7 +99,7 @@ func (l *listWriter) add(object []byte) error {
 
 // flush sends what has been gathered.
 func (l *listWriter) flush() error {
-	_ = http.NewResponseController(l.w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	l.w.limit(writeTimeout)
 	_, err := l.w.Write(l.buffer)
 	l.buffer = l.buffer[:0]
 	l.lost = err != nil

@@ -26,7 +26,7 @@ type longList struct {
 func (l *longList) View(_ context.Context, _ farm.ReadOptions, fn func(farm.View) error) error {
 	l.open.Add(1)
 	defer l.open.Add(-1)
-	return fn(longView{memoryView{l.memoryFarm}, l})
+	return fn(longView{memoryView{l.memoryFarm, new([][]byte)}, l})
 }
 
 type longView struct {
@@ -36,8 +36,11 @@ type longView struct {
 
 func (v longView) Count(farm.Query) (int, error) { return v.l.n, nil }
 
-func (v longView) List(_ farm.Query, fn func(uint64, []byte) error) error {
+func (v longView) List(q farm.Query, fn func(uint64, []byte) error) error {
 	for i := range v.l.n {
+		if q.Limit > 0 && i == q.Limit {
+			break
+		}
 		if err := fn(uint64(i+1), fmt.Appendf(nil, `{"id":"%04d","pad":"%s"}`, i, strings.Repeat("x", 1000))); err != nil {
 			return err
 		}

@@ -45,6 +45,10 @@ func newMetrics(s *Server, registry *prometheus.Registry) (*metrics, http.Handle
 			Name: "raft3d_http_requests_in_flight",
 			Help: "HTTP requests being served now.",
 		}, func() float64 { return float64(s.inFlight.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "raft3d_event_streams",
+			Help: "Streams of server-sent events that are open now.",
+		}, func() float64 { return float64(s.streams.Load()) }),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"raft3d/farm"
@@ -31,6 +31,15 @@ func object(kind farm.Kind) handler {
 		if err != nil {
 			return err
 		}
+		revision, err := revisionOf(found)
+		if err != nil {
+			return err
+		}
+		if c.ifNoneMatch.matches(revision) {
+			c.w.Header().Set("ETag", etag(revision))
+			c.w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
 		return sendObject(c.w, http.StatusOK, found)
 	}
 }
@@ -51,9 +60,13 @@ func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Re
 	if fault := farm.Check(command); fault != nil {
 		return farm.Result{}, fault // what is not of the right form never enters the log
 	}
-	result, err := s.farm.Do(ctx, command, s.stamp())
+	result, err := s.farm.Do(ctx, command, s.stamp(c))
+	var refused *farm.Error
 	if err == nil {
 		c.w.setRevision(result.Revision)
+	}
+	if result.Replayed || errors.As(err, &refused) && refused.Replayed {
+		c.w.Header().Set(headerReplayed, "true")
 	}
 	return result, err
 }
@@ -79,15 +92,23 @@ func (s *Server) change(ctx context.Context, c *call, command farm.Command) erro
 
 // sendObject answers with an object in the form that it is stored in.
 func sendObject(w *response, status int, object []byte) error {
+	revision, err := revisionOf(object)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(revision))
+	send(w, status, contentJSON, append(object[:len(object):len(object)], '\n'))
+	return nil
+}
+
+func revisionOf(object []byte) (uint64, error) {
 	var version struct {
 		Revision uint64 `json:"revision"`
 	}
 	if err := json.Unmarshal(object, &version); err != nil {
-		return fmt.Errorf("read the revision of an object to send: %w", err)
+		return 0, fmt.Errorf("read the revision of an object to send: %w", err)
 	}
-	w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(version.Revision, 10)))
-	send(w, status, contentJSON, append(object[:len(object):len(object)], '\n'))
-	return nil
+	return version.Revision, nil
 }
 
 // creation is the fields of every creation, and those of its kind.

@@ -22,14 +22,16 @@ const (
 
 // statusOf is the HTTP status of each kind of error: the one place that knows.
 var statusOf = map[farm.ErrorKind]int{
-	farm.Malformed:   http.StatusBadRequest,
-	farm.NotFound:    http.StatusNotFound,
-	farm.Conflict:    http.StatusConflict,
-	farm.Invalid:     http.StatusUnprocessableEntity,
-	farm.Overloaded:  http.StatusTooManyRequests,
-	farm.Unavailable: http.StatusServiceUnavailable,
-	farm.Timeout:     http.StatusGatewayTimeout,
-	farm.Full:        http.StatusInsufficientStorage,
+	farm.Malformed:          http.StatusBadRequest,
+	farm.NotFound:           http.StatusNotFound,
+	farm.Conflict:           http.StatusConflict,
+	farm.Gone:               http.StatusGone,
+	farm.PreconditionFailed: http.StatusPreconditionFailed,
+	farm.Invalid:            http.StatusUnprocessableEntity,
+	farm.Overloaded:         http.StatusTooManyRequests,
+	farm.Unavailable:        http.StatusServiceUnavailable,
+	farm.Timeout:            http.StatusGatewayTimeout,
+	farm.Full:               http.StatusInsufficientStorage,
 }
 
 // refusal is an error of HTTP itself, beside those of the farm.
@@ -55,6 +57,7 @@ type problem struct {
 	Outcome   farm.Outcome      `json:"outcome,omitempty"`
 	Available *farm.Grams       `json:"available_weight_in_grams,omitempty"`
 	Allowed   []farm.JobStatus  `json:"allowed,omitzero"`
+	Oldest    uint64            `json:"oldest_revision,omitempty"`
 }
 
 var internalProblem = problem{
@@ -66,12 +69,12 @@ var internalProblem = problem{
 func (s *Server) fail(c *call, template string, err error) {
 	p, known := problemOf(err)
 	switch {
-	case known && c.route != nil && c.route.kind == read:
+	case known && c.route != nil && !c.route.kind.changes():
 		p.Outcome = "" // there is nothing that could take effect
 	case known:
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p = problem{Status: http.StatusServiceUnavailable, Detail: "the cluster did not answer in time"}
-		if c.route.kind == create || c.route.kind == write {
+		if c.route.kind.changes() {
 			p.Outcome = farm.Unknown
 			p.Detail += outcomeUnknown
 		}
@@ -101,6 +104,7 @@ func problemOf(err error) (p problem, known bool) {
 		Detail:    fault.Error(),
 		Available: fault.Available,
 		Allowed:   fault.Allowed,
+		Oldest:    fault.Oldest,
 	}
 	if fault.Field != "" {
 		p.Errors = append(p.Errors, farm.FieldError{Field: fault.Field, Detail: fault.Detail})

@@ -118,17 +118,23 @@ func (q query) readOptions() (farm.ReadOptions, error) {
 	default:
 		return o, malformed(paramConsistency, "must be linearizable or stale")
 	}
-	revision, given, err := q.get(paramMinRevision)
+	o.MinRevision, given, err = q.revision(paramMinRevision)
+	if given && err == nil && !o.Stale {
+		err = malformed(paramMinRevision, "is for consistency=stale only; a linearizable read sees every change that was acknowledged")
+	}
+	return o, err
+}
+
+// revision returns a parameter that is one.
+func (q query) revision(name string) (revision uint64, given bool, err error) {
+	value, given, err := q.get(name)
 	if !given || err != nil {
-		return o, err
+		return 0, given, err
 	}
-	if !o.Stale {
-		return o, malformed(paramMinRevision, "is for consistency=stale only; a linearizable read sees every change that was acknowledged")
+	if revision, err = strconv.ParseUint(value, 10, 64); err != nil {
+		return 0, true, malformed(name, "must be a revision: a whole number of 0 or more")
 	}
-	if o.MinRevision, err = strconv.ParseUint(revision, 10, 64); err != nil {
-		return o, malformed(paramMinRevision, "must be a revision: a whole number of 0 or more")
-	}
-	return o, nil
+	return revision, true, nil
 }
 
 // id returns a parameter that names an object.

@@ -32,10 +32,15 @@ type kind int
 const (
 	read     kind = iota // of the farm: takes consistency, min_revision and timeout
 	create               // makes an object: takes timeout; refused while the disk is nearly full
-	write                // changes an object or the cluster: takes timeout
+	write                // changes an object: takes timeout and If-Match
+	manage               // changes the cluster or this node: takes timeout
 	inspect              // of this node: takes timeout
+	stream               // goes on for as long as its client takes it; takes timeout, for its beginning
 	exempted             // of this node, and answered under any load
 )
+
+// changes says whether something is other than before, so that a call may carry an Idempotency-Key.
+func (k kind) changes() bool { return k == create || k == write || k == manage }
 
 // Query parameters that more than one route takes.
 const (
@@ -50,7 +55,7 @@ func (rt *route) params() []string {
 	switch rt.kind {
 	case read:
 		return append(slices.Clone(rt.query), paramConsistency, paramMinRevision, paramTimeout)
-	case create, write, inspect:
+	case create, write, manage, inspect, stream:
 		return append(slices.Clone(rt.query), paramTimeout)
 	default:
 		return rt.query
@@ -60,36 +65,39 @@ func (rt *route) params() []string {
 // routes is everything that the Server answers. The ones that are called most come first: the router tries them
 // in order.
 var routes = []route{
-	{http.MethodGet, "/api/v1/print_jobs", []string{"status", "printer_id", "filament_id", paramLabel}, read, noBody, (*Server).listJobs},
+	{http.MethodGet, "/api/v1/print_jobs", []string{"status", "printer_id", "filament_id", paramLabel, paramLimit, paramCursor}, read, noBody, (*Server).listJobs},
 	{http.MethodPost, "/api/v1/print_jobs", nil, create, neededBody, (*Server).createJob},
 	{http.MethodGet, "/api/v1/print_jobs/{id}", nil, read, noBody, object(farm.KindJob)},
 	{http.MethodPatch, "/api/v1/print_jobs/{id}", nil, write, neededBody, (*Server).patchJob},
 	{http.MethodDelete, "/api/v1/print_jobs/{id}", nil, write, noBody, remove(farm.KindJob)},
 	{http.MethodPost, "/api/v1/print_jobs/{id}/status", []string{"status"}, write, optionalBody, (*Server).setJobStatus},
 
-	{http.MethodGet, "/api/v1/printers", []string{"company", "model", paramLabel}, read, noBody, (*Server).listPrinters},
+	{http.MethodGet, "/api/v1/printers", []string{"company", "model", paramLabel, paramLimit, paramCursor}, read, noBody, (*Server).listPrinters},
 	{http.MethodPost, "/api/v1/printers", nil, create, neededBody, (*Server).createPrinter},
 	{http.MethodGet, "/api/v1/printers/{id}", nil, read, noBody, object(farm.KindPrinter)},
 	{http.MethodPatch, "/api/v1/printers/{id}", nil, write, neededBody, (*Server).patchPrinter},
 	{http.MethodDelete, "/api/v1/printers/{id}", nil, write, noBody, remove(farm.KindPrinter)},
 
-	{http.MethodGet, "/api/v1/filaments", []string{"type", "color", paramLabel}, read, noBody, (*Server).listFilaments},
+	{http.MethodGet, "/api/v1/filaments", []string{"type", "color", paramLabel, paramLimit, paramCursor}, read, noBody, (*Server).listFilaments},
 	{http.MethodPost, "/api/v1/filaments", nil, create, neededBody, (*Server).createFilament},
 	{http.MethodGet, "/api/v1/filaments/{id}", nil, read, noBody, object(farm.KindFilament)},
 	{http.MethodPatch, "/api/v1/filaments/{id}", nil, write, neededBody, (*Server).patchFilament},
 	{http.MethodDelete, "/api/v1/filaments/{id}", nil, write, noBody, remove(farm.KindFilament)},
 
+	{http.MethodGet, "/api/v1/events", []string{paramSince, "kind", "id", paramMinRevision}, stream, noBody, (*Server).listEvents},
+	{http.MethodGet, "/api/v1/backup", nil, stream, noBody, (*Server).backup},
+
 	{http.MethodGet, "/api/v1/cluster", nil, inspect, noBody, (*Server).showCluster},
-	{http.MethodPost, "/api/v1/cluster/members", nil, write, neededBody, (*Server).addMember},
-	{http.MethodDelete, "/api/v1/cluster/members/{id}", []string{"force"}, write, noBody, (*Server).removeMember},
-	{http.MethodPost, "/api/v1/cluster/members/{id}/promote", nil, write, noBody, (*Server).promoteMember},
-	{http.MethodPost, "/api/v1/cluster/leader", nil, write, optionalBody, (*Server).moveLeader},
+	{http.MethodPost, "/api/v1/cluster/members", nil, manage, neededBody, (*Server).addMember},
+	{http.MethodDelete, "/api/v1/cluster/members/{id}", []string{"force"}, manage, noBody, (*Server).removeMember},
+	{http.MethodPost, "/api/v1/cluster/members/{id}/promote", nil, manage, noBody, (*Server).promoteMember},
+	{http.MethodPost, "/api/v1/cluster/leader", nil, manage, optionalBody, (*Server).moveLeader},
 
 	{http.MethodGet, "/livez", []string{"verbose"}, exempted, noBody, (*Server).livez},
 	{http.MethodGet, "/readyz", []string{"verbose"}, exempted, noBody, (*Server).readyz},
 	{http.MethodGet, "/metrics", nil, exempted, noBody, (*Server).showMetrics},
 	{http.MethodGet, "/version", nil, inspect, noBody, (*Server).showVersion},
-	{http.MethodPost, "/debug/snapshot", nil, write, noBody, (*Server).takeSnapshot},
+	{http.MethodPost, "/debug/snapshot", nil, manage, noBody, (*Server).takeSnapshot},
 	{http.MethodGet, "/", nil, inspect, noBody, (*Server).index},
 }
 

@@ -154,7 +154,7 @@ func TestACallThatTakesNoBodyRefusesOne(t *testing.T) {
 func TestAQueryParameterMustBeKnownSingleAndWellFormed(t *testing.T) {
 	w := stocked(t)
 	for target, field := range map[string]string{
-		"/api/v1/printers?limit=5":                                   "limit",
+		"/api/v1/printers?limit=0":                                   "limit",
 		"/api/v1/printers?colour=red":                                "colour",
 		"/api/v1/printers?Company=x":                                 "Company",
 		"/api/v1/printers?company=":                                  "company",

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,13 +19,17 @@ import (
 // call is one request on its way: the route that it matched and what it asks for, checked. It lives as long as its
 // handler.
 type call struct {
-	w     *response
-	r     *http.Request
-	route *route
-	id    string // {id}, decoded and of the right form; empty where the path has none
-	query query  // the route's own parameters
-	read  farm.ReadOptions
-	body  []byte // nil: there is none
+	w                    *response
+	r                    *http.Request
+	route                *route
+	id                   string // {id}, decoded and of the right form; empty where the path has none
+	query                query  // the route's own parameters
+	read                 farm.ReadOptions
+	timeout              time.Duration // for the answer; of a stream: for its beginning
+	ifMatch, ifNoneMatch tags
+	key                  string            // Idempotency-Key; empty: none
+	fingerprint          [sha256.Size]byte // of a request with a key
+	body                 []byte            // nil: there is none
 }
 
 // serve answers one request: it finds the route, counts the call and gives it its deadline, and renders its error.
@@ -69,43 +74,64 @@ func (s *Server) dispatch(c *call, res *resource, running int64) error {
 		c.w.showsState = false
 		return &farm.Error{Kind: farm.Overloaded, Detail: fmt.Sprintf("this node already serves %d calls; try again", s.maxInFlight)}
 	}
-	timeout, err := c.parse()
-	if err != nil {
+	if err := c.parse(); err != nil {
 		return err
 	}
+	var err error
 	if c.body, err = c.readBody(); err != nil {
 		return err
+	}
+	if c.key != "" {
+		c.fingerprint = c.fingerprintOf()
 	}
 	if c.route.kind == create && s.diskNearlyFull() {
 		return &farm.Error{Kind: farm.Full, Detail: "this node's disk is nearly full: nothing can be created until there is room; reads, changes of state and deletions go on"}
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+	if c.route.kind == stream {
+		return c.route.handle(s, c.r.Context(), c)
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout)
 	defer cancel()
+	if c.route.kind == manage && c.key != "" {
+		return s.once(ctx, c)
+	}
 	return c.route.handle(s, ctx, c)
 }
 
-// parse checks the id and the query parameters.
-func (c *call) parse() (timeout time.Duration, err error) {
+// parse checks the id, the query parameters and the headers that change what a call means.
+func (c *call) parse() (err error) {
 	if c.id != "" {
 		id, err := url.PathUnescape(c.id)
 		if err != nil || !farm.ValidID(farm.ID(id)) {
-			return 0, &farm.Error{Kind: farm.NotFound, Detail: "nothing has this id: an id is " + idForm}
+			return &farm.Error{Kind: farm.NotFound, Detail: "nothing has this id: an id is " + idForm}
 		}
 		c.id = id
 	}
 	c.query, err = parseQuery(c.r.URL.RawQuery, c.route.params())
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if c.read, err = c.query.readOptions(); err != nil {
-		return 0, err
+	if c.route.kind == read {
+		if c.read, err = c.query.readOptions(); err != nil {
+			return err
+		}
 	}
-	return c.query.timeout()
+	if c.timeout, err = c.query.timeout(); err != nil {
+		return err
+	}
+	if c.route.kind.changes() {
+		if c.key, err = idempotencyKey(c.r.Header); err != nil {
+			return err
+		}
+	}
+	return c.parsePreconditions()
 }
 
 // stamp is what varies between nodes, decided now.
-func (s *Server) stamp() farm.Stamp {
-	return farm.Stamp{At: farm.TimeOf(s.now()), NewID: farm.ID(s.newID())}
+func (s *Server) stamp(c *call) farm.Stamp {
+	stamp := farm.Stamp{At: farm.TimeOf(s.now()), NewID: farm.ID(s.newID()), Key: c.key, Fingerprint: c.fingerprint}
+	c.ifMatch.stamp(&stamp)
+	return stamp
 }
 
 // recoverPanic turns a panic into a 500, or, when the answer has begun, into a broken connection: a client must not
@@ -160,6 +186,12 @@ func (w *response) WriteHeader(status int) {
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// limit bounds how long the client may take over what is written next. A connection that cannot be limited has no
+// client that could be slow.
+func (w *response) limit(d time.Duration) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(d))
 }
 
 func (w *response) Write(p []byte) (int, error) {

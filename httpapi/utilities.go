@@ -33,7 +33,7 @@ func (s *Server) readyz(_ context.Context, c *call) error {
 		{"leader", nil},
 		{"applied", nil},
 	}
-	if s.draining.Load() {
+	if s.draining() {
 		checks[1].fault = errors.New("this node is shutting down")
 	}
 	switch {
@@ -115,6 +115,8 @@ const indexPage = `Raft3D keeps a farm of 3D printers on several nodes.
   /api/v1/printers     printers
   /api/v1/filaments    spools of filament
   /api/v1/print_jobs   print jobs
+  /api/v1/events       every change, in order, as lines or as server-sent events
+  /api/v1/backup       a copy of the whole state
   /api/v1/cluster      the nodes and their leader
   /metrics             figures for Prometheus
   /readyz?verbose      whether this node is ready
