@@ -153,6 +153,19 @@ func (s *Server) replay(ctx context.Context, c *call) (replayed bool, err error)
 	return true, nil
 }
 
+// repeats says whether the key of a command was used before, so that nothing new comes of it. Where that cannot be
+// asked, it was not.
+func (s *Server) repeats(ctx context.Context, c *call) (known bool) {
+	if c.key == "" {
+		return false
+	}
+	_ = s.farm.View(ctx, farm.ReadOptions{}, func(v farm.View) error {
+		_, _, known = v.Answered(c.key)
+		return nil
+	})
+	return known
+}
+
 // hold has the route's handler answer, and returns that instead of sending it. Its error is one that is not kept.
 func (s *Server) hold(ctx context.Context, c *call) (farm.Answer, error) {
 	held := &heldWriter{header: http.Header{}}

@@ -301,6 +301,17 @@ func TestADeedThatCouldNotBeRecordedIsAnsweredAsDone(t *testing.T) {
 	w.call("POST", "/api/v1/cluster/leader", "", headerKey+": k").is(200).has(headerReplayed, "")
 }
 
+func TestARepeatIsAnsweredAlsoWithTheDiskNearlyFull(t *testing.T) {
+	full := false
+	w := newWorld(t, func(c *Config) { c.DiskNearlyFull = func() bool { return full } })
+	first := w.call("POST", "/api/v1/printers", aPrinter, headerKey+": k").is(201)
+	full = true
+	again(t, first, w.call("POST", "/api/v1/printers", aPrinter, headerKey+": k"))
+	w.call("POST", "/api/v1/printers", aPrinter, headerKey+": k2").problem(507)
+	w.farm.onView = refuseView(errUnavailable)
+	w.call("POST", "/api/v1/printers", aPrinter, headerKey+": k").problem(507)
+}
+
 func TestOfTwoNodesTheFirstToRecordAnswersForBoth(t *testing.T) {
 	w := newWorld(t)
 	w.cluster.onTransfer = func(string) (string, error) { return "node2", nil }

@@ -84,14 +84,14 @@ func (s *Server) dispatch(c *call, res *resource, running int64) error {
 	if c.key != "" {
 		c.fingerprint = c.fingerprintOf()
 	}
-	if c.route.kind == create && s.diskNearlyFull() {
-		return &farm.Error{Kind: farm.Full, Detail: "this node's disk is nearly full: nothing can be created until there is room; reads, changes of state and deletions go on"}
-	}
 	if c.route.kind == stream {
 		return c.route.handle(s, c.r.Context(), c)
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout)
 	defer cancel()
+	if c.route.kind == create && s.diskNearlyFull() && !s.repeats(ctx, c) {
+		return &farm.Error{Kind: farm.Full, Detail: "this node's disk is nearly full: nothing can be created until there is room; reads, changes of state and deletions go on"}
+	}
 	if c.route.kind == manage && c.key != "" {
 		return s.once(ctx, c)
 	}
