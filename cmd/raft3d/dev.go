@@ -77,7 +77,7 @@ func withoutNodeFlags(environ []string) []string {
 	for _, e := range environ {
 		switch name, _, _ := strings.Cut(e, "="); name {
 		case "RAFT3D_ID", "RAFT3D_HTTP", "RAFT3D_RAFT", "RAFT3D_HTTP_ADV", "RAFT3D_RAFT_ADV", "RAFT3D_DATA",
-			"RAFT3D_BOOTSTRAP", "RAFT3D_JOIN":
+			"RAFT3D_BOOTSTRAP", "RAFT3D_JOIN", "RAFT3D_CONFIG":
 		default:
 			kept = append(kept, e)
 		}

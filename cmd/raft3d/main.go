@@ -1,12 +1,12 @@
 // Command raft3d is the whole of Raft3D in one binary: without a verb it runs one node of a cluster; dev runs three
-// of them on this machine to try things out; version says what it is.
+// of them on this machine to try things out; its other verbs (see verbs.go) talk to a cluster through package client.
 //
 // This package wires and nothing else: it reads the flags, starts the packages in order (log, store, node, the two
 // ports), translates errors between those that must not know each other, and ends everything in reverse. Whatever
 // could be decided without flags, files and signals has its home in another package.
 //
 // Run is the program as a function, so that tests call it; only main touches the process: its signals and its exit.
-// Exit status: 0 done, 1 it failed, 2 it was called wrongly.
+// Exit status: 0 done, 1 it failed (or a node said no, or none answered), 2 it was called wrongly.
 package main
 
 import (
@@ -84,7 +84,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 			return serve(ctx, o, newLogger(stderr, o.logLevel, o.logFormat))
 		}),
-		Commands: []*cli.Command{
+		EnableShellCompletion: true,
+		Commands: append([]*cli.Command{
 			{
 				Name:               "dev",
 				Usage:              "run three nodes on this machine, to try things out",
@@ -111,7 +112,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 					return err
 				}),
 			},
-		},
+		}, commands(verbs(), "raft3d", stdout, stderr, func() { acted = true })...),
 	}
 	err := app.Run(ctx, args)
 	if err == nil {

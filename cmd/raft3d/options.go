@@ -52,20 +52,26 @@ func flagEnv(name string) cli.ValueSourceChain {
 	return cli.EnvVars("RAFT3D_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 }
 
-func serverFlags() []cli.Flag {
+func serverFlags() []cli.Flag { return flagsWith(&configFile{}) }
+
+// flagsWith are the flags of a node, which take from file what neither the command line nor the environment gives.
+func flagsWith(file *configFile) []cli.Flag {
 	text := func(name, value, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, Value: value, Usage: usage, Sources: flagEnv(name), Local: true, OnlyOnce: true}
+		return &cli.StringFlag{Name: name, Value: value, Usage: usage, Sources: file.sources(name), Local: true, OnlyOnce: true}
 	}
 	yes := func(name, usage string) cli.Flag {
-		return &cli.BoolFlag{Name: name, Usage: usage, HideDefault: true, Sources: flagEnv(name), Local: true}
+		return &cli.BoolFlag{Name: name, Usage: usage, HideDefault: true, Sources: file.sources(name), Local: true}
 	}
 	number := func(name string, value int64, usage string) cli.Flag {
-		return &cli.Int64Flag{Name: name, Value: value, Usage: usage, Sources: flagEnv(name), Local: true, OnlyOnce: true}
+		return &cli.Int64Flag{Name: name, Value: value, Usage: usage, Sources: file.sources(name), Local: true, OnlyOnce: true}
 	}
 	span := func(name string, value time.Duration, usage string) cli.Flag {
-		return &cli.DurationFlag{Name: name, Value: value, Usage: usage, Sources: flagEnv(name), Local: true, OnlyOnce: true}
+		return &cli.DurationFlag{Name: name, Value: value, Usage: usage, Sources: file.sources(name), Local: true, OnlyOnce: true}
 	}
 	return []cli.Flag{
+		// The first one: the others' values may be in the file that it names.
+		&cli.StringFlag{Name: "config", Destination: &file.path, Sources: file.sources("config"), Local: true, OnlyOnce: true,
+			Usage: "`FILE` where flags are read from that neither the command line nor the environment has: TOML, a key each"},
 		text("id", defaultID, "`NAME` what this node is called, within its cluster and for ever"),
 		text("http", defaultHTTP, "`HOST:PORT` where to listen for clients"),
 		text("raft", defaultRaft, "`HOST:PORT` where to listen for the other nodes"),
@@ -90,6 +96,11 @@ var memberName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
 
 // optionsOf reads the flags of c and refuses, with a usageError, what cannot work.
 func optionsOf(c *cli.Command) (options, error) {
+	if path := c.String("config"); path != "" {
+		if err := (&configFile{path: path}).check(serverFlags()); err != nil {
+			return options{}, err
+		}
+	}
 	o := options{
 		id:              c.String("id"),
 		idGiven:         c.IsSet("id"),
