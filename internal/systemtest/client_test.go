@@ -103,6 +103,7 @@ type (
 	job struct {
 		ID     string   `json:"id"`
 		Status string   `json:"status"`
+		Notes  string   `json:"notes"`
 		Weight float64  `json:"print_weight_in_grams"`
 		Used   *float64 `json:"used_weight_in_grams"`
 	}

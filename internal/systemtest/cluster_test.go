@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -170,6 +171,22 @@ func (n *node) mustView() clusterView {
 		n.t.Fatal(err)
 	}
 	return v
+}
+
+// metric is the value of a metric that has no labels.
+func (n *node) metric(name string) float64 {
+	n.t.Helper()
+	for line := range strings.Lines(n.get("/metrics").body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				n.t.Fatalf("%s: %v", line, err)
+			}
+			return v
+		}
+	}
+	n.t.Fatalf("%s has no metric %s", n.name, name)
+	return 0
 }
 
 // awaitReady waits until the node serves with a state that is close to its cluster's.

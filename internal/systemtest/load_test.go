@@ -5,15 +5,15 @@ package systemtest
 import (
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// load is writers that create print jobs as fast as they are answered, each job with an id of the writer's own, and
-// note which were acknowledged. A writer ends at its first failure.
+// load is writers that create print jobs and patch each once, as fast as they are answered, and note what was
+// acknowledged. Each job has an id of its writer's own; that it is there twice cannot be, so the patches are what would
+// show that a change happens twice: each moves the revision on by one. A writer ends at its first failure.
 type load struct {
 	t    testing.TB
 	base uint64 // the revision before the first job
@@ -22,8 +22,9 @@ type load struct {
 	targets []*node      // guarded by gate
 
 	mu       sync.Mutex
-	acked    []string          // guarded by mu: ids
-	failed   map[string]string // guarded by mu: by id, why
+	created  []string          // guarded by mu: ids of acknowledged jobs
+	patched  map[string]bool   // guarded by mu: ids of jobs whose patch was acknowledged
+	failed   map[string]string // guarded by mu: by id of the job, what failed of it and why
 	slowest  time.Duration     // guarded by mu: of the calls that were acknowledged
 	progress chan struct{}     // guarded by mu: closed by the next acknowledgement
 
@@ -43,7 +44,7 @@ func startLoad(t testing.TB, writers int, targets ...*node) *load {
 	t.Helper()
 	targets[0].create("printers", fmt.Sprintf(`{"id":%q,"company":"Prusa","model":"MK4"}`, loadPrinter))
 	made := targets[0].create("filaments", fmt.Sprintf(`{"id":%q,"type":"PLA","color":"black","total_weight_in_grams":100000}`, loadSpool))
-	l := &load{t: t, base: made.revision(t), targets: targets, failed: map[string]string{}, progress: make(chan struct{})}
+	l := &load{t: t, base: made.revision(t), targets: targets, patched: map[string]bool{}, failed: map[string]string{}, progress: make(chan struct{})}
 	l.again(writers)
 	t.Cleanup(l.stop)
 	return l
@@ -62,30 +63,35 @@ func (l *load) again(writers int) {
 func (l *load) write(writer int) {
 	for n := 0; !l.stopping.Load(); n++ {
 		id := fmt.Sprintf("w%d-%d", writer, n)
-		if !l.writeOne(id, writer+n) {
+		created := l.call(writer+n, 201, "POST", "/api/v1/print_jobs", jobBody(id, loadPrinter, loadSpool, loadWeight), id)
+		if !created || !l.call(writer+n+1, 200, "PATCH", "/api/v1/print_jobs/"+id, `{"notes":"patched"}`, id) {
 			return
 		}
 	}
 }
 
-func (l *load) writeOne(id string, turn int) bool {
+// call makes one call about a job at the target whose turn it is, and notes what came of it.
+func (l *load) call(turn, status int, method, path, body, id string) (acknowledged bool) {
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	target := l.targets[turn%len(l.targets)]
 	began := time.Now()
-	r, err := target.try("POST", "/api/v1/print_jobs", fmt.Sprintf(
-		`{"id":%q,"printer_id":%q,"filament_id":%q,"filepath":"a.gcode","print_weight_in_grams":%v}`, id, loadPrinter, loadSpool, loadWeight))
+	r, err := target.try(method, path, body)
 	took := time.Since(began)
-	if err == nil && r.status != 201 {
+	if err == nil && r.status != status {
 		err = fmt.Errorf("%v", r)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.failed[id] = fmt.Sprintf("%s, after %v at %s: %v", id, took, target.name, err)
+		l.failed[id] = fmt.Sprintf("%s %s of %s, after %v at %s: %v", method, path, id, took, target.name, err)
 		return false
 	}
-	l.acked = append(l.acked, id)
+	if method == "POST" {
+		l.created = append(l.created, id)
+	} else {
+		l.patched[id] = true
+	}
 	l.slowest = max(l.slowest, took)
 	close(l.progress)
 	l.progress = make(chan struct{})
@@ -104,11 +110,11 @@ func (l *load) await(more int) {
 	l.t.Helper()
 	late := time.After(patience)
 	l.mu.Lock()
-	want := len(l.acked) + more
+	want := len(l.created) + len(l.patched) + more
 	l.mu.Unlock()
 	for {
 		l.mu.Lock()
-		have, progress, failed := len(l.acked), l.progress, len(l.failed)
+		have, progress, failed := len(l.created)+len(l.patched), l.progress, len(l.failed)
 		l.mu.Unlock()
 		if have >= want {
 			return
@@ -136,11 +142,12 @@ func (l *load) stopWithoutFailure() {
 	for _, why := range l.failed {
 		l.t.Errorf("a write failed: %s", why)
 	}
-	l.t.Logf("%d writes acknowledged, %d failed; the slowest took %v", len(l.acked), len(l.failed), l.slowest)
+	l.t.Logf("%d writes acknowledged, %d failed; the slowest took %v", len(l.created)+len(l.patched), len(l.failed), l.slowest)
 }
 
-// check fails unless each of the nodes has every job that was acknowledged, once, and beyond those only such whose
-// call failed; the spool has their weight reserved, and the revision counts each of them once. The writers have ended.
+// check fails unless each of the nodes has every job that was acknowledged, once and patched if that was, and beyond
+// those only such whose call failed; the spool has their weight reserved, and the revision counts each change once. The
+// writers have ended.
 func (l *load) check(nodes ...*node) {
 	l.t.Helper()
 	sameEverywhere(l.t, nodes...)
@@ -148,32 +155,46 @@ func (l *load) check(nodes ...*node) {
 	jobs := decode[[]job](l.t, answer)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	expected := map[string]bool{}
-	for _, id := range l.acked {
-		expected[id] = true
-	}
-	count := map[string]int{}
+	there := map[string]job{}
+	patches := 0
 	for _, j := range jobs {
-		count[j.ID]++
-		if _, failed := l.failed[j.ID]; !expected[j.ID] && !failed {
-			l.t.Errorf("job %s is there; nobody made it", j.ID)
+		if _, twice := there[j.ID]; twice {
+			l.t.Errorf("job %s is there twice", j.ID)
+		}
+		there[j.ID] = j
+		if j.Notes != "" {
+			patches++
 		}
 	}
-	missing := slices.DeleteFunc(slices.Clone(l.acked), func(id string) bool { return count[id] > 0 })
-	if len(missing) > 0 {
-		l.t.Errorf("%d of %d acknowledged jobs are missing, among them %v", len(missing), len(l.acked), missing[:min(5, len(missing))])
+	var missing, unpatched []string
+	for _, id := range l.created {
+		if _, ok := there[id]; !ok {
+			missing = append(missing, id)
+		} else if l.patched[id] && there[id].Notes != "patched" {
+			unpatched = append(unpatched, id)
+		}
 	}
-	for id, n := range count {
-		if n > 1 {
-			l.t.Errorf("job %s is there %d times", id, n)
+	if len(missing)+len(unpatched) > 0 {
+		l.t.Errorf("of %d acknowledged jobs %d are missing (%.200s) and %d lack their patch (%.200s)",
+			len(l.created), len(missing), fmt.Sprint(missing), len(unpatched), fmt.Sprint(unpatched))
+	}
+	acknowledged := map[string]bool{}
+	for _, id := range l.created {
+		acknowledged[id] = true
+	}
+	for id, j := range there {
+		_, failed := l.failed[id]
+		if !acknowledged[id] && !failed || j.Notes != "" && !l.patched[id] && !failed {
+			l.t.Errorf("job %+v is there; nobody made it so", j)
 		}
 	}
 	held := decode[spool](l.t, nodes[0].get("/api/v1/filaments/"+loadSpool))
 	if want := float64(len(jobs)) * loadWeight; math.Abs(held.Reserved-want) > loadWeight/2 {
 		l.t.Errorf("%d jobs have %v g reserved, want %v", len(jobs), held.Reserved, want)
 	}
-	// A job and its spool: two changes each.
-	if want := l.base + 2*uint64(len(jobs)); answer.revision(l.t) != want {
-		l.t.Errorf("revision %d after %d jobs from revision %d, want %d: a change was made twice", answer.revision(l.t), len(jobs), l.base, want)
+	// A creation changes the job and its spool, a patch the job.
+	if got, want := answer.revision(l.t), l.base+2*uint64(len(jobs))+uint64(patches); got != want {
+		l.t.Errorf("%d jobs with %d patches have moved the revision from %d to %d, want %d: a change happened twice",
+			len(jobs), patches, l.base, got, want)
 	}
 }

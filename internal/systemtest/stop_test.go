@@ -3,6 +3,8 @@
 package systemtest
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +32,63 @@ func TestARollingRestartFailsNoWriteAndKeepsTheState(t *testing.T) {
 	}
 	l.stopWithoutFailure()
 	l.check(c.nodes...)
+}
+
+func TestANodeThatEndsAnswersWhatItHasTakenOn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	for _, leads := range []bool{false, true} {
+		leader, others := c.leader()
+		ending := others[0]
+		if leads {
+			ending = leader
+		}
+		rest := c.without(ending)
+		for _, n := range rest {
+			n.signal(syscall.SIGSTOP) // nothing is decided now, and nobody is dead
+		}
+		type answer struct {
+			reply
+			err error
+		}
+		answered := make(chan answer, 1)
+		write := func() {
+			r, err := ending.try("POST", "/api/v1/printers?timeout=20s", `{"company":"Prusa","model":"MK4"}`)
+			answered <- answer{r, err}
+		}
+		go write()
+		eventually(t, ending.name+" has taken a write on", func() error {
+			select {
+			case a := <-answered: // the others had not quite stopped
+				go write()
+				return fmt.Errorf("%v %v", a.reply, a.err)
+			default:
+			}
+			if ending.metric("raft3d_proposals_pending") == 0 {
+				return errors.New("nothing is pending")
+			}
+			return nil
+		})
+		ending.signal(syscall.SIGTERM)
+		eventually(t, ending.name+" ends", func() error {
+			if !strings.Contains(ending.log(), "ending: asked to") {
+				return errors.New(tail(ending.log(), 3))
+			}
+			return nil
+		})
+		for _, n := range rest {
+			n.signal(syscall.SIGCONT)
+		}
+		if a := <-answered; a.err != nil || a.status != 201 {
+			t.Errorf("%s (leads: %v) ended and left a write with %v, %v; want 201", ending.name, leads, a.reply, a.err)
+		}
+		if status := ending.exit(); status != 0 {
+			t.Errorf("%s ended with status %d, want 0", ending.name, status)
+		}
+		ending.start()
+		c.awaitVoters(c.nodes...)
+	}
+	sameEverywhere(t, c.nodes...)
 }
 
 func TestAFlippedByteInACleanlyStoppedStateIsNoticedAndTheStateRebuilt(t *testing.T) {

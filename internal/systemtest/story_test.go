@@ -64,17 +64,22 @@ func TestAKilledNodeCatchesUpByTheLogAndAfterALongAbsenceByASnapshot(t *testing.
 	l := startLoad(t, 1, stay...)
 	away.kill()
 	l.await(5)
+	l.stopWithoutFailure()
 	away.start()
 	c.awaitVoters(c.nodes...)
+	l.check(c.nodes...)
 	if strings.Contains(away.log(), installed) {
 		t.Errorf("%s was away for a few entries and was sent the whole state", away.name)
 	}
-	l.stopWithoutFailure()
-	l.check(c.nodes...)
 
-	l.again(8)
+	has := away.metric("raft3d_log_last_index")
 	away.kill()
-	l.await(1000)
+	l.again(8)
+	for _, n := range stay { // who has just died is waited for a while
+		for n.metric("raft3d_log_first_index") <= has {
+			l.await(100)
+		}
+	}
 	away.start()
 	l.await(500) // a snapshot of what changes
 	c.awaitVoters(c.nodes...)
