@@ -20,8 +20,25 @@ func TimeOf(t time.Time) Time { return Time(t.UnixMilli()) }
 
 // Append adds t to b as it is sent, without quotes.
 func (t Time) Append(b []byte) []byte {
-	return time.UnixMilli(int64(t)).UTC().AppendFormat(b, timeLayout)
+	// By hand, since every change spells several: AppendFormat takes three times as long.
+	u := time.UnixMilli(int64(t)).UTC()
+	year, month, day := u.Date()
+	if year < 0 || year > 9999 {
+		return u.AppendFormat(b, timeLayout)
+	}
+	hour, minute, second := u.Clock()
+	b = append(appendTwo(appendTwo(b, year/100), year%100), '-')
+	b = append(appendTwo(b, int(month)), '-')
+	b = append(appendTwo(b, day), 'T')
+	b = append(appendTwo(b, hour), ':')
+	b = append(appendTwo(b, minute), ':')
+	b = append(appendTwo(b, second), '.')
+	ms := u.Nanosecond() / int(time.Millisecond)
+	return append(appendTwo(append(b, byte('0'+ms/100)), ms%100), 'Z')
 }
+
+// appendTwo adds two decimal digits.
+func appendTwo(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 func (t Time) String() string { return string(t.Append(nil)) }
 

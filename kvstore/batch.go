@@ -2,11 +2,11 @@ package kvstore
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -27,13 +27,10 @@ type batch struct {
 	slots   map[slotKey]*slot
 	touched []*slot // in the order in which they were first asked for
 
-	objects map[farm.Kind]map[uint64][]byte  // to write, by creation revision; nil: to delete
-	ids     map[farm.Kind]map[farm.ID]uint64 // to write; 0: to delete
-	moves   []indexMove                      // to write to job_index, in the order in which they came
-	tallies map[tallyKey]*tally              // as the batch has left them so far
-	events  []event                          // to write, in order of revisions
-	keys    map[string]uint64                // to write; 0: to delete
-	answers map[uint64]*Kept                 // to write, by sequence; nil: to delete
+	tallies map[tallyKey]*tally // as the batch has left them so far
+	events  []event             // to write, in order of revisions
+	keys    map[string]uint64   // to write; 0: to delete
+	answers map[uint64]*Kept    // to write, by sequence; nil: to delete
 
 	scratch []byte
 }
@@ -49,23 +46,20 @@ type slot struct {
 	created uint64 // the revision that made it
 	raw     []byte // as it is stored; nil: there is no such object
 	object  any    // raw decoded: a *farm.Printer, *farm.Filament or *farm.Job; never written to
+
+	dirty    bool   // the batch has changed it
+	loaded   any    // the object as the file has it; nil: it has none
+	loadedAt uint64 // its created; 0: there is none
 }
 
 func newBatch(tx *bbolt.Tx, h head, m *memo, l limits) *batch {
-	b := &batch{
+	return &batch{
 		tx: tx, head: h, memo: m, limits: l,
 		slots:   map[slotKey]*slot{},
-		objects: map[farm.Kind]map[uint64][]byte{},
-		ids:     map[farm.Kind]map[farm.ID]uint64{},
 		tallies: map[tallyKey]*tally{},
 		keys:    map[string]uint64{},
 		answers: map[uint64]*Kept{},
 	}
-	for _, k := range farm.Kinds {
-		b.objects[k] = map[uint64][]byte{}
-		b.ids[k] = map[farm.ID]uint64{}
-	}
-	return b
 }
 
 // execute decides one command and takes up its changes. The error is that of a broken store.
@@ -125,14 +119,10 @@ func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 		s.created = b.head.Revision
 	}
 	s.object, s.raw = b.record(c, stamp, before)
+	s.dirty = true
 	b.count(c)
-	b.index(c, s.created)
-	b.objects[c.Kind][s.created] = s.raw
-	switch {
-	case before == nil:
-		b.ids[c.Kind][c.ID] = s.created
-	case s.raw == nil:
-		b.ids[c.Kind][c.ID] = 0
+	if c.Kind == farm.KindJob {
+		b.tallyJob(c.JobBefore, c.JobAfter)
 	}
 	b.hash(c, before, s.raw)
 	return s.raw
@@ -223,22 +213,8 @@ func adjust(n *uint64, was, is bool) {
 // flush writes what the batch changed, in order of keys.
 func (b *batch) flush(meta []byte) error {
 	for _, k := range farm.Kinds {
-		objects := b.tx.Bucket(objectBucket(k))
-		objects.FillPercent = fillPercent
-		for _, created := range slices.Sorted(maps.Keys(b.objects[k])) {
-			if err := put(objects, revisionKey(created), b.objects[k][created]); err != nil {
-				return err
-			}
-		}
-		ids := b.tx.Bucket(idBucket(k))
-		for _, id := range slices.Sorted(maps.Keys(b.ids[k])) {
-			var value []byte
-			if created := b.ids[k][id]; created != 0 {
-				value = revisionKey(created)
-			}
-			if err := put(ids, []byte(id), value); err != nil {
-				return err
-			}
+		if err := b.flushObjects(k); err != nil {
+			return err
 		}
 	}
 	for _, write := range []func() error{b.flushIndex, b.flushTallies, b.flushEvents, b.flushKeys} {
@@ -256,6 +232,58 @@ func (b *batch) flush(meta []byte) error {
 		return fmt.Errorf("store head: %w", err)
 	}
 	return nil
+}
+
+// flushObjects writes the objects of one kind and where their ids lead.
+func (b *batch) flushObjects(k farm.Kind) error {
+	type object struct {
+		created uint64
+		raw     []byte
+	}
+	var objects []object
+	var ids []*slot
+	for _, s := range b.touched {
+		if s.key.kind != k || !s.dirty {
+			continue
+		}
+		if s.loadedAt != 0 && s.loadedAt != s.position() {
+			objects = append(objects, object{s.loadedAt, nil})
+		}
+		if s.raw != nil {
+			objects = append(objects, object{s.created, s.raw})
+		}
+		if s.loadedAt != s.position() {
+			ids = append(ids, s)
+		}
+	}
+	slices.SortFunc(objects, func(a, b object) int { return cmp.Compare(a.created, b.created) })
+	slices.SortFunc(ids, func(a, b *slot) int { return cmp.Compare(a.key.id, b.key.id) })
+	bucket := b.tx.Bucket(objectBucket(k))
+	bucket.FillPercent = fillPercent
+	for _, o := range objects {
+		if err := put(bucket, revisionKey(o.created), o.raw); err != nil {
+			return err
+		}
+	}
+	bucket = b.tx.Bucket(idBucket(k))
+	for _, s := range ids {
+		var value []byte
+		if s.raw != nil {
+			value = revisionKey(s.created)
+		}
+		if err := put(bucket, []byte(s.key.id), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// position is where the object is to be in the file; 0: nowhere.
+func (s *slot) position() uint64 {
+	if s.raw == nil {
+		return 0
+	}
+	return s.created
 }
 
 // fillPercent of pages whose keys only rise: half-full ones would be filled no further. Jobs grow a little as they go

@@ -36,12 +36,6 @@ func newIndexKey(index byte, number uint64, status int, position uint64) (k inde
 	return k
 }
 
-// indexMove adds a key to the index, or takes it away.
-type indexMove struct {
-	key indexKey
-	in  bool
-}
-
 // tallyKey is stored as the index followed by the id.
 type tallyKey struct {
 	index byte
@@ -54,6 +48,8 @@ func (k tallyKey) bytes() []byte { return append([]byte{k.index}, k.id...) }
 type tally struct {
 	number uint64
 	jobs   [4]uint64 // by state, in the order of farm.Statuses
+
+	stored uint64 // the number that the file has; not itself stored
 }
 
 const tallySize = 8 * 5
@@ -76,6 +72,7 @@ func readTally(tx *bbolt.Tx, key tallyKey) (tally, error) {
 		return t, fmt.Errorf("the tally %q is damaged: %d bytes", key.bytes(), len(stored))
 	}
 	t.number = binary.BigEndian.Uint64(stored)
+	t.stored = t.number
 	for i := range t.jobs {
 		t.jobs[i] = binary.BigEndian.Uint64(stored[8*(i+1):])
 	}
@@ -104,80 +101,83 @@ func (b *batch) tally(key tallyKey) *tally {
 	return &t
 }
 
-// place is where an index has a job.
-type place struct {
-	tallyKey
-	status int
+// tallyJob counts a job that has changed. It counts what it comes to before what it leaves, so that a tally of one job
+// keeps its number.
+func (b *batch) tallyJob(before, after *farm.Job) {
+	if after != nil {
+		status := slices.Index(farm.Statuses, after.Status)
+		for _, key := range tallyKeys(after) {
+			t := b.tally(key)
+			if t.number == 0 {
+				t.number = b.head.Revision
+			}
+			t.jobs[status]++
+		}
+	}
+	if before != nil {
+		status := slices.Index(farm.Statuses, before.Status)
+		for _, key := range tallyKeys(before) {
+			t := b.tally(key)
+			t.jobs[status]--
+			if t.jobs == [4]uint64{} {
+				t.number = 0
+			}
+		}
+	}
 }
 
-func placesOf(j *farm.Job) [3]place {
+func tallyKeys(j *farm.Job) [2]tallyKey {
+	return [2]tallyKey{{byPrinter, j.PrinterID}, {byFilament, j.FilamentID}}
+}
+
+// indexKeys are the places of a job in the index, by the numbers that its tallies have.
+func (b *batch) indexKeys(j *farm.Job, position uint64, number func(*tally) uint64) [3]indexKey {
 	status := slices.Index(farm.Statuses, j.Status)
-	return [3]place{{tallyKey{byStatus, ""}, status}, {tallyKey{byPrinter, j.PrinterID}, status}, {tallyKey{byFilament, j.FilamentID}, status}}
+	keys := [3]indexKey{newIndexKey(byStatus, 0, status, position)}
+	for i, key := range tallyKeys(j) {
+		keys[i+1] = newIndexKey(key.index, number(b.tally(key)), status, position)
+	}
+	return keys
 }
 
-// index moves a job in the indexes. It enters before it leaves, so that a tally of one job keeps its number.
-func (b *batch) index(c *farm.Change, position uint64) {
-	var was, is [3]place
-	if c.JobBefore != nil {
-		was = placesOf(c.JobBefore)
-	}
-	if c.JobAfter != nil {
-		is = placesOf(c.JobAfter)
-	}
-	for i := range is {
-		if was[i] == is[i] {
-			continue
-		}
-		if c.JobAfter != nil {
-			b.enter(is[i], position)
-		}
-		if c.JobBefore != nil {
-			b.leave(was[i], position)
-		}
-	}
-}
-
-func (b *batch) enter(p place, position uint64) {
-	t := &tally{}
-	if p.index != byStatus {
-		t = b.tally(p.tallyKey)
-		if t.number == 0 {
-			t.number = b.head.Revision
-		}
-		t.jobs[p.status]++
-	}
-	b.moves = append(b.moves, indexMove{newIndexKey(p.index, t.number, p.status, position), true})
-}
-
-func (b *batch) leave(p place, position uint64) {
-	t := &tally{}
-	if p.index != byStatus {
-		t = b.tally(p.tallyKey)
-		t.jobs[p.status]--
-	}
-	b.moves = append(b.moves, indexMove{newIndexKey(p.index, t.number, p.status, position), false})
-	if t.jobs == [4]uint64{} {
-		t.number = 0
-	}
-}
-
-// flushIndex writes what the moves come to. Those of one key alternate, so the first tells whether it is stored.
+// flushIndex moves each job from where the file has it to where the batch has left it.
 func (b *batch) flushIndex() error {
-	slices.SortStableFunc(b.moves, func(a, b indexMove) int { return bytes.Compare(a.key[:], b.key[:]) })
-	bucket := b.tx.Bucket(indexBucket)
-	for i := 0; i < len(b.moves); {
-		first, last := &b.moves[i], &b.moves[i]
-		for i++; i < len(b.moves) && b.moves[i].key == first.key; i++ {
-			last = &b.moves[i]
-		}
-		if first.in != last.in {
+	type move struct {
+		key indexKey
+		in  bool
+	}
+	var moves []move
+	for _, s := range b.touched {
+		if s.key.kind != farm.KindJob || !s.dirty {
 			continue
 		}
+		var was, is [3]indexKey
+		if j, ok := s.loaded.(*farm.Job); ok {
+			was = b.indexKeys(j, s.loadedAt, func(t *tally) uint64 { return t.stored })
+		}
+		if j, ok := s.object.(*farm.Job); ok {
+			is = b.indexKeys(j, s.created, func(t *tally) uint64 { return t.number })
+		}
+		for i := range is {
+			if was[i] == is[i] {
+				continue
+			}
+			if s.loaded != nil {
+				moves = append(moves, move{was[i], false})
+			}
+			if s.object != nil {
+				moves = append(moves, move{is[i], true})
+			}
+		}
+	}
+	slices.SortFunc(moves, func(a, b move) int { return bytes.Compare(a.key[:], b.key[:]) })
+	bucket := b.tx.Bucket(indexBucket)
+	for i := range moves {
 		var value []byte
-		if last.in {
+		if moves[i].in {
 			value = []byte{}
 		}
-		if err := put(bucket, last.key[:], value); err != nil {
+		if err := put(bucket, moves[i].key[:], value); err != nil {
 			return err
 		}
 	}

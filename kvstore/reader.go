@@ -67,6 +67,7 @@ func (b *batch) load(s *slot) error {
 	objects := b.tx.Bucket(objectBucket(s.key.kind))
 	if known, ok := b.memo.slots[s.key]; ok && bytes.Equal(objects.Get(revisionKey(known.created)), known.raw) {
 		*s = known
+		s.loaded, s.loadedAt = s.object, s.created
 		return nil
 	}
 	position := b.tx.Bucket(idBucket(s.key.kind)).Get([]byte(s.key.id))
@@ -82,6 +83,7 @@ func (b *batch) load(s *slot) error {
 		return fmt.Errorf("%s %q: %w", s.key.kind, s.key.id, err)
 	}
 	s.created, s.raw, s.object = binary.BigEndian.Uint64(position), bytes.Clone(stored), object
+	s.loaded, s.loadedAt = s.object, s.created
 	return nil
 }
 
@@ -107,7 +109,7 @@ func (b *batch) remember() {
 		if m.slots == nil || m.bytes+len(s.raw) > memoBytes {
 			m.slots, m.bytes = map[slotKey]slot{}, 0
 		}
-		m.slots[s.key] = *s
+		m.slots[s.key] = slot{key: s.key, created: s.created, raw: s.raw, object: s.object}
 		m.bytes += len(s.raw)
 	}
 }
