@@ -1,9 +1,11 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -18,7 +20,7 @@ const BackupPath = "/api/v1/backup"
 // Backup writes a consistent copy of the whole farm to what open returns, and returns the revision that it shows. The copy
 // ends with a SHA-256 of all that comes before it, which is checked here. After an answer that was cut off, or whose sum
 // does not match, Backup calls open again and begins anew, through the next node: open must throw away what was written
-// before. size is that of the whole copy in bytes, -1 where the node does not know it.
+// before. size is that of the whole copy in bytes, -1 where it is not known.
 func (c *Client) Backup(ctx context.Context, open func(size int64) (io.Writer, error)) (revision uint64, err error) {
 	call, err := c.prepare(Request{Method: http.MethodGet, Path: BackupPath})
 	if err != nil {
@@ -33,15 +35,20 @@ func (c *Client) Backup(ctx context.Context, open func(size int64) (io.Writer, e
 			return err
 		}
 		defer response.Body.Close()
+		if endsAnywhere(response, call.method) {
+			return &attemptError{cause: fmt.Errorf("%s: %w", server, &cutError{errNoLength})}
+		}
+		body := bufio.NewReaderSize(&audible{response.Body, silence}, 64<<10)
+		size := response.ContentLength
 		revision = revisionOf(response.Header)
-		w, err := open(response.ContentLength)
+		if head, ok := readBackupHead(body); ok {
+			size, revision = head.size, head.revision
+		}
+		w, err := open(size)
 		if err != nil {
 			return err
 		}
-		err = &cutError{errNoLength}
-		if !endsAnywhere(response, call.method) {
-			err = copyBackup(w, &audible{response.Body, silence})
-		}
+		err = copyBackup(w, body)
 		var cut *cutError
 		if errors.As(err, &cut) {
 			return &attemptError{cause: causeOf(silence.ctx, fmt.Errorf("%s: %w", server, err))}
@@ -49,6 +56,28 @@ func (c *Client) Backup(ctx context.Context, open func(size int64) (io.Writer, e
 		return err
 	})
 	return revision, err
+}
+
+// backupHead is what the beginning of a backup says of the rest.
+type backupHead struct {
+	revision uint64 // that the copy shows; the answer's header has the one before it was begun
+	size     int64  // of all, in bytes
+}
+
+// readBackupHead looks at the beginning without taking it: a line with the form and its version, a line of JSON. ok is false
+// for what does not begin so; whatever that is, its sum is to be checked all the same.
+func readBackupHead(r *bufio.Reader) (head backupHead, ok bool) {
+	beginning, _ := r.Peek(1024) // the copy meets the error, if there is one
+	form, rest, _ := bytes.Cut(beginning, []byte("\n"))
+	line, _, whole := bytes.Cut(rest, []byte("\n"))
+	var said struct {
+		Revision   uint64 `json:"revision"`
+		StateBytes int64  `json:"state_bytes"`
+	}
+	if !whole || !bytes.HasPrefix(form, []byte("raft3d backup ")) || json.Unmarshal(line, &said) != nil {
+		return backupHead{}, false
+	}
+	return backupHead{said.Revision, int64(len(form)+len(line)+2) + said.StateBytes + sha256.Size}, true
 }
 
 // audible breaks the silence with each byte that comes. It is not listening while nobody reads.

@@ -15,7 +15,7 @@ import (
 
 // aBackup is what a node sends: something, and its SHA-256.
 func aBackup() []byte {
-	text := []byte(strings.Repeat("state ", 20))
+	text := []byte("raft3d backup 1\n" + `{"cluster_id":"aa","revision":43,"state_bytes":120}` + "\n" + strings.Repeat("state ", 20))
 	sum := sha256.Sum256(text)
 	return append(text, sum[:]...)
 }
@@ -34,13 +34,14 @@ func TestABackupThatIsCutOffAtAnyByteIsBegunAnew(t *testing.T) {
 		var file bytes.Buffer
 		opened := 0
 		revision, err := newClient(t, first.url, second.url).Backup(within(t, 10*time.Second), func(size int64) (io.Writer, error) {
-			if opened++; size != int64(len(aBackup())) {
+			opened++
+			if size != int64(len(aBackup())) {
 				t.Errorf("size %d", size)
 			}
 			file.Reset()
 			return &file, nil
 		})
-		if err != nil || revision != 42 || !bytes.Equal(file.Bytes(), aBackup()) || opened > 2 {
+		if err != nil || revision != 43 || !bytes.Equal(file.Bytes(), aBackup()) || opened > 2 {
 			t.Fatalf("cut after %d bytes: revision %d, %d bytes, %v", cut, revision, file.Len(), err)
 		}
 	}
@@ -65,6 +66,23 @@ func TestABackupWithAWrongSumIsNotTaken(t *testing.T) {
 			!bytes.Equal(file.Bytes(), aBackup()) || c.last.Load() != 1 {
 			t.Fatalf("byte %d damaged: %v", i, err)
 		}
+	}
+}
+
+func TestABackupSaysItselfHowLongItIsAndWhatItShows(t *testing.T) {
+	c := scripted(t, func(r *http.Request) (*http.Response, error) {
+		answer, err := says(http.StatusOK, string(aBackup()), "Raft3D-Revision: 42")
+		answer.ContentLength, answer.TransferEncoding = -1, []string{"chunked"}
+		return answer, err
+	}, "a")
+	revision, err := c.Backup(t.Context(), func(size int64) (io.Writer, error) {
+		if size != int64(len(aBackup())) {
+			t.Errorf("size %d", size)
+		}
+		return io.Discard, nil
+	})
+	if err != nil || revision != 43 {
+		t.Errorf("revision %d, %v", revision, err)
 	}
 }
 
