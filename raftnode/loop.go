@@ -199,6 +199,14 @@ func (n *Node) Refused(by uint64, r transport.Refusal) {
 		n.fail(ErrRemoved)
 	case "stale_incarnation":
 		n.fail(ErrStale)
+	case "wrong_cluster":
+		// A new cluster of one, in which nothing was ever proposed, at an address where another cluster expects a
+		// member of its own: a founder that lost its directory and was started again with -bootstrap.
+		if t := n.table.Load(); len(t.members) == 1 && len(t.windows) == 0 {
+			n.fail(fmt.Errorf("%w: %s", ErrOtherCluster, r.Detail))
+			return
+		}
+		n.logger.Warn("this member and a peer are of different clusters", "peer", fmt.Sprintf("%016x", by), "detail", r.Detail)
 	default:
 		n.logger.Warn("a peer refused this member", "peer", by, "reason", r.Reason, "detail", r.Detail)
 	}
@@ -210,8 +218,9 @@ func (n *Node) Check(id uint64) transport.Standing {
 	if t.removed[id] {
 		return transport.Removed
 	}
-	if _, ok := t.byID(id); ok || len(t.members) == 0 {
-		return transport.Known // a joiner without a state believes whoever knows its cluster's id
+	// A joiner without a state, and a node that still applies its own log, believe whoever knows the cluster's id.
+	if _, ok := t.byID(id); ok || len(t.members) == 0 || n.seen.applied.Load() < n.known {
+		return transport.Known
 	}
 	return transport.Unknown
 }

@@ -28,6 +28,8 @@ type Node struct {
 	logger    *slog.Logger
 	transport *transport.Transport
 
+	known uint64 // committed when it started; until that is applied its table may lack members
+
 	core    *core             // owned by the loop
 	applier *applier          // owned by the apply goroutine
 	peers   map[uint64]string // owned by the apply goroutine: whom the transport knows
@@ -101,6 +103,7 @@ func Start(cfg Config, disk *wal.Log, rec wal.Recovered, sm StateMachine) (*Node
 		waiters: map[uint64]chan<- result{}, changeWaiters: map[uint64]chan<- result{}, nextSequence: 1, nextChange: 1,
 		rounds: map[uint64]*readRound{}, snapshotWanted: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	rec.Incarnation = transport.Incarnation(rec.Incarnation) // from here on it tells this start from that of a copy, too
 	if err := n.recover(rec); err != nil {
 		return nil, err
 	}
@@ -160,6 +163,7 @@ func (n *Node) recover(rec wal.Recovered) error {
 	commit, term := max(hard.GetCommit(), a.index, rec.Snapshot.GetIndex()), max(hard.GetTerm(), lastTerm)
 	vote := hard.GetVote()
 	hard = &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}
+	n.known = commit
 	st, err := newStorage(rec.Snapshot, rec.Entries, hard, a.members.conf, a.index)
 	if err != nil {
 		return err

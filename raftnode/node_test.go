@@ -676,3 +676,49 @@ func TestAMemberThatMovedTellsTheOthers(t *testing.T) {
 	c.propose(n2, "x")
 	c.converge()
 }
+
+func TestAFounderThatLostItsDirectoryBeginsNoSecondCluster(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	c.join("node3", n1)
+	c.propose(n1, "x")
+	n1.crash()
+	c.clusterID = NewID() // the same line with -bootstrap, on an empty directory
+	again := c.prepare("node1", true)
+	again.addr = n1.addr
+	again.start()
+	select {
+	case <-again.node.Done():
+	case <-c.soon().Done():
+		t.Fatalf("a second cluster serves at the first one's address: %+v", again.node.Status())
+	}
+	if err := again.node.Err(); !errors.Is(err, ErrOtherCluster) || !strings.Contains(err.Error(), "-join") {
+		t.Fatalf("it stopped with %v, want what to do", err)
+	}
+}
+
+func TestAnOldCopyOfADirectoryIsRefused(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2 := c.join("node2", n1)
+	c.join("node3", n1)
+	n2.stop()
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(n2.dir)); err != nil {
+		t.Fatal(err)
+	}
+	n2.start()
+	c.propose(n2, "promised after the copy was made")
+	n2.crash()
+	n2.dir = copied // the machine was restored from a backup: the same number of starts as the one before
+	n2.start()
+	select {
+	case <-n2.node.Done():
+	case <-c.soon().Done():
+		t.Fatalf("a member that forgot its log takes part: %+v", n2.node.Status())
+	}
+	if err := n2.node.Err(); !errors.Is(err, ErrStale) {
+		t.Fatalf("it stopped with %v, want ErrStale", err)
+	}
+}

@@ -116,7 +116,16 @@ var ErrRemoved = errors.New("this member was removed from its cluster")
 
 // ErrStale is Node.Err of a member whose directory is older than the one that it last ran with: it may have
 // forgotten votes and acknowledged entries, so it must never take part again under its id.
-var ErrStale = errors.New("this data directory is older than the one this member last ran with")
+var ErrStale = errors.New("this data directory is older than the one this member last ran with, so it may have forgotten" +
+	" what it promised: remove this member from its cluster (curl -X DELETE http://OTHER_NODE/api/v1/cluster/members/NAME)," +
+	" empty the directory, and start it with -join")
+
+// ErrOtherCluster is Node.Err of a founder whose cluster is still empty, at an address where the members of another
+// cluster expect one of their own. A member that lost its directory must not begin a second farm under its old
+// address: remove it there, and start it with -join. (A farm that is really new needs another raft address.)
+var ErrOtherCluster = errors.New("another cluster expects a member of its own at this raft address; if this node lost its" +
+	" data directory, remove it there (curl -X DELETE http://OTHER_NODE/api/v1/cluster/members/NAME), empty the directory" +
+	" and start it with -join instead of -bootstrap; a really new cluster needs another -raft address")
 
 // ErrorKind says what a caller may do about an Error.
 type ErrorKind int

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"raft3d/raftnode/transport"
 )
 
 // requestID names one proposal for ever: the member that took it, the incarnation of that member's directory, and
@@ -68,7 +70,7 @@ const (
 // window and the header, so all nodes decide alike.
 func (w *Window) admit(h header) admission {
 	switch {
-	case h.incarnation < w.Incarnation:
+	case h.incarnation < w.Incarnation, transport.Rivals(h.incarnation, w.Incarnation):
 		return outdated
 	case h.incarnation > w.Incarnation:
 		w.Incarnation, w.Low, w.Ranges = h.incarnation, h.low, nil

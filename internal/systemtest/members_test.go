@@ -116,9 +116,9 @@ func TestADirectoryThatLostItsLogIsRefusedAndKept(t *testing.T) {
 	}
 }
 
-// The founder's line says -bootstrap for ever. With an emptied directory that is a farm of its own, which must not
-// reach the others.
-func TestAnEmptiedFounderNeverMixesWithItsOldCluster(t *testing.T) {
+// The founder's line says -bootstrap for ever. With an emptied directory that would be a second farm at an address where
+// the others expect a member.
+func TestAnEmptiedFounderBeginsNoSecondFarm(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	founder, stay := c.nodes[0], c.nodes[1:]
@@ -131,11 +131,13 @@ func TestAnEmptiedFounderNeverMixesWithItsOldCluster(t *testing.T) {
 	}
 	before := stay[0].mustView().identities()
 	founder.start()
-	l.await(200)
+	if status := founder.exit(); status != 1 {
+		t.Errorf("it ended with status %d, want 1", status)
+	}
+	says(t, founder.log(), "another cluster expects a member", "-X DELETE", "-join")
 	if after := stay[0].mustView().identities(); after != before {
 		t.Errorf("the members were\n%sand are\n%s", before, after)
 	}
-	founder.kill()
 
 	// It comes back as everybody does who lost a disk.
 	stay[0].do(200, "DELETE", "/api/v1/cluster/members/"+founder.name, "")

@@ -92,6 +92,7 @@ func (t *Transport) admit(r *http.Request) (from uint64, err error) {
 	}
 	cluster, from, to := ids[0], ids[1], ids[2]
 	if cluster != t.cfg.ClusterID {
+		t.reports.refused(from, Refusal{reasonWrongCluster, fmt.Sprintf("a member of cluster %016x looks for one of its own at this address", cluster)})
 		return 0, &Refusal{reasonWrongCluster, fmt.Sprintf("this is no member of cluster %016x", cluster)}
 	}
 	if to != t.cfg.MemberID {
@@ -103,7 +104,7 @@ func (t *Transport) admit(r *http.Request) (from uint64, err error) {
 	if err := t.checkStanding(from); err != nil {
 		return 0, err
 	}
-	if known > t.cfg.Incarnation {
+	if known > t.cfg.Incarnation || Rivals(known, t.cfg.Incarnation) {
 		detail := fmt.Sprintf("member %016x has seen incarnation %d of this member, which is now %d: its directory is an old copy",
 			from, known, t.cfg.Incarnation)
 		t.reports.refused(from, Refusal{reasonStale, detail})
@@ -155,7 +156,7 @@ func (t *Transport) checkStanding(id uint64) error {
 
 // met records what peer id told of itself, unless a newer incarnation of it was met before. The caller holds Transport.mu.
 func (r *remote) met(id, incarnation uint64, h http.Header) error {
-	if incarnation < r.incarnation {
+	if incarnation < r.incarnation || Rivals(incarnation, r.incarnation) {
 		return &Refusal{reasonStale, fmt.Sprintf("incarnation %d of member %016x was seen before, this is %d: its directory is an old copy",
 			r.incarnation, id, incarnation)}
 	}
