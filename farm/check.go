@@ -163,8 +163,11 @@ func (f *form) done(c Command) (Command, *Error) {
 	if len(f.faults) == 0 {
 		return c, nil
 	}
-	first := f.faults[0]
-	return nil, &Error{Kind: Invalid, Field: first.Field, Detail: first.Detail, More: f.faults[1:]}
+	refusal := &Error{Kind: Invalid, Field: f.faults[0].Field, Detail: f.faults[0].Detail}
+	if len(f.faults) > 1 {
+		refusal.More = f.faults[1:]
+	}
+	return nil, refusal
 }
 
 func (f *form) text(t *Text) {
