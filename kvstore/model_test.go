@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +63,9 @@ func differs(v farm.View, m *farmtest.Farm) error {
 			return fmt.Errorf("job %q is %s, the model has %s", j.ID, object, spelled(j))
 		}
 	}
+	if err := listsDiffer(v, m); err != nil {
+		return err
+	}
 	var remaining, reserved farm.Grams
 	for _, f := range m.FilamentList() {
 		remaining += f.Remaining
@@ -72,6 +76,91 @@ func differs(v farm.View, m *farmtest.Farm) error {
 		return fmt.Errorf("summary %+v, the model has %+v", got, expect)
 	}
 	return nil
+}
+
+// listsDiffer asks for jobs in every way that has an index, whole and by pages.
+func listsDiffer(v farm.View, m *farmtest.Farm) error {
+	jobs := m.JobList()
+	for _, status := range [][]farm.JobStatus{nil, {farm.Queued}, {farm.Done, farm.Running}, farm.Statuses, {farm.Done, farm.Done}} {
+		for _, printer := range []farm.ID{"", "p1", "p2", "p"} {
+			for _, filament := range []farm.ID{"", "f1", "f3"} {
+				q := farm.Query{Kind: farm.KindJob, Status: status, PrinterID: printer, FilamentID: filament}
+				want := []string{}
+				for _, j := range jobs {
+					if raw := spelled(j); (len(status) == 0 || slices.Contains(status, j.Status)) &&
+						(printer == "" || j.PrinterID == printer) && (filament == "" || j.FilamentID == filament) {
+						want = append(want, raw)
+					}
+				}
+				if n, err := v.Count(q); err != nil || n != len(want) {
+					return fmt.Errorf("%+v: %d are counted, the model has %d (%v)", q, n, len(want), err)
+				}
+				for _, q.Limit = range []int{0, 1, 2} {
+					if got, err := pagesOf(v, q); err != nil || !slices.Equal(got, want) {
+						return fmt.Errorf("%+v:\n%s\nthe model has\n%s (%v)", q, strings.Join(got, "\n"), strings.Join(want, "\n"), err)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// pagesOf is a list that was read in pages of q.Limit.
+func pagesOf(v farm.View, q farm.Query) (objects []string, err error) {
+	for more := true; more && err == nil; {
+		n := 0
+		err = v.List(q, func(position uint64, object []byte) error {
+			if n++; position <= q.After || q.Limit > 0 && n > q.Limit {
+				return fmt.Errorf("position %d after %d, the %d. of %d", position, q.After, n, q.Limit)
+			}
+			q.After = position
+			objects = append(objects, string(object))
+			return nil
+		})
+		more = q.Limit > 0 && n == q.Limit
+	}
+	return objects, err
+}
+
+// eventsOf are the events that the changes must make.
+func eventsOf(changes []farm.Change, stamp farm.Stamp, last uint64) (events []string) {
+	for i, c := range changes {
+		var before, after any
+		switch c.Kind {
+		case farm.KindPrinter:
+			before, after = given(c.PrinterBefore), given(c.PrinterAfter)
+		case farm.KindFilament:
+			before, after = given(c.FilamentBefore), given(c.FilamentAfter)
+		case farm.KindJob:
+			before, after = given(c.JobBefore), given(c.JobAfter)
+		}
+		e := struct {
+			Revision uint64    `json:"revision"`
+			Time     farm.Time `json:"time"`
+			Kind     farm.Kind `json:"kind"`
+			ID       farm.ID   `json:"id"`
+			Action   string    `json:"action"`
+			Actor    string    `json:"actor"`
+			Object   any       `json:"object"`
+		}{last - uint64(len(changes)-1-i), stamp.At, c.Kind, c.ID, "updated", stamp.Actor, after}
+		switch {
+		case before == nil:
+			e.Action = "created"
+		case after == nil:
+			e.Action, e.Object = "deleted", before
+		}
+		events = append(events, spelled(e))
+	}
+	return events
+}
+
+// given is nil for a nil pointer.
+func given[T any](object *T) any {
+	if object == nil {
+		return nil
+	}
+	return *object
 }
 
 func TestTheStoreDoesWhatTheRulesSay(t *testing.T) {
@@ -85,13 +174,19 @@ func TestTheStoreDoesWhatTheRulesSay(t *testing.T) {
 		defer func() { s.Close() }()
 		db, model := NewDB(s, &ownLog{store: s}), farmtest.New()
 		ctx := context.Background()
+		var history []string
 		for i, step := range farmtest.Steps(60).Draw(t, "steps") {
 			changes, refusal := model.Do(step.Command, step.Stamp)
 			result, err := db.Do(ctx, step.Command, step.Stamp)
 			if (err == nil) != (refusal == nil) || err != nil && err.Error() != refusal.Error() {
 				t.Fatalf("step %d, %+v: %v, the model says %v", i, step.Command, err, refusal)
 			}
+			step.Stamp.At = max(step.Stamp.At, model.Time)
+			history = append(history, eventsOf(changes, step.Stamp, model.Revision)...)
 			err = db.View(ctx, farm.ReadOptions{}, func(v farm.View) error {
+				if got, err := feedOf(v, farm.EventQuery{}); err != nil || !slices.Equal(got, history) {
+					return fmt.Errorf("the history is\n%s\nthe model's\n%s (%v)", strings.Join(got, "\n"), strings.Join(history, "\n"), err)
+				}
 				if refusal == nil {
 					object, _ := v.Get(changes[0].Kind, changes[0].ID)
 					if result.ID != changes[0].ID || result.Revision != model.Revision || !bytes.Equal(result.Object, object) {
@@ -118,7 +213,8 @@ func freshDir(t *rapid.T, base string) string {
 
 // cut applies cmds in batches of drawn sizes, with restarts and snapshots between them.
 func cut(t *rapid.T, dir string, cmds [][]byte) *Store {
-	s, err := Open(filepath.Join(dir, "0"), Options{})
+	o := Options{History: 20, Keys: 5}
+	s, err := Open(filepath.Join(dir, "0"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,11 +232,13 @@ func cut(t *rapid.T, dir string, cmds [][]byte) *Store {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if s, err = Open(dir, Options{Keep: true}); err != nil {
+			o.Keep = true
+			if s, err = Open(dir, o); err != nil {
 				t.Fatal(err)
 			}
 		case 1:
-			other, err := Open(filepath.Join(dir, fmt.Sprint(i)), Options{})
+			o.Keep = false
+			other, err := Open(filepath.Join(dir, fmt.Sprint(i)), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,6 +262,10 @@ func TestHoweverBatchesAreCutTheStateIsTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var cmds [][]byte
 		for _, step := range farmtest.Steps(120).Draw(t, "steps") {
+			if n := rapid.IntRange(0, 12).Draw(t, "key"); n > 0 {
+				step.Stamp.Key = fmt.Sprint("key-", n) // known to some, so that all is there: replays, refusals, first uses
+				step.Stamp.At += farm.Time(n) * keyLife / 8
+			}
 			cmd, err := Encode(step.Command, step.Stamp)
 			if err != nil {
 				t.Fatal(err)

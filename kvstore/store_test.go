@@ -3,12 +3,14 @@ package kvstore
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"testing"
 
+	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"raft3d/farm"
@@ -143,7 +145,8 @@ type failer interface {
 	Fatal(...any)
 }
 
-// dump is everything that readers can see of a store, and its hash.
+// dump is everything that readers can see of a store, its hash, and every byte of its buckets but the index that it
+// has applied and raftnode's record.
 func dump(t failer, s *Store) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -158,8 +161,28 @@ func dump(t failer, s *Store) string {
 				fmt.Fprintln(&b, o)
 			}
 		}
-		return nil
+		return v.Events(farm.EventQuery{Since: v.Oldest() - 1}, func(_ uint64, event []byte) error {
+			fmt.Fprintf(&b, "%s\n", event)
+			return nil
+		})
 	})
+	if err == nil {
+		err = s.read(func(tx *bbolt.Tx) error {
+			for _, name := range dataBuckets() {
+				err := tx.Bucket(name).ForEach(func(key, value []byte) error {
+					fmt.Fprintf(&b, "%s %x: %x\n", name, key, sha256.Sum256(value))
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			h, err := readHead(tx)
+			h.Applied = 0
+			fmt.Fprintf(&b, "%+v\n", h)
+			return err
+		})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
