@@ -3,6 +3,7 @@ package kvstore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -63,8 +64,9 @@ func (d *DB) Backup(ctx context.Context, clusterID string, w io.Writer) (revisio
 		}
 		revision = h.Revision
 		header := backupHeader{BackupInfo{clusterID, h.Revision, h.Applied, h.Time}, tx.Size()}
-		if err := writeBackup(untilDone{ctx, w}, header, tx); err != nil {
-			return fmt.Errorf("back up revision %d: %w", revision, err)
+		out := &untilDone{ctx: ctx, w: w}
+		if err := writeBackup(out, header, tx); err != nil {
+			return fmt.Errorf("back up revision %d: %w", revision, cmp.Or(out.err, err))
 		}
 		return nil
 	})
@@ -92,17 +94,20 @@ func writeBackup(w io.Writer, h backupHeader, state io.WriterTo) error {
 	return err
 }
 
-// untilDone refuses to write once its context has ended.
+// untilDone refuses to write once its context has ended. It keeps what went wrong, of which bbolt only tells the text.
 type untilDone struct {
 	ctx context.Context
 	w   io.Writer
+	err error
 }
 
-func (u untilDone) Write(b []byte) (int, error) {
+func (u *untilDone) Write(b []byte) (n int, err error) {
 	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
+		u.err = context.Cause(u.ctx)
+		return 0, u.err
 	}
-	return u.w.Write(b)
+	n, u.err = u.w.Write(b)
+	return n, u.err
 }
 
 // ReadBackup makes of a backup the state that a new cluster begins with, dir/state.db, synced (the directory is the

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
 	"raft3d/farm"
@@ -120,16 +121,19 @@ func TestADamagedSnapshotIsRefusedAndTheOldStateStands(t *testing.T) {
 	s.must(printer("new"))
 }
 
+// putFormat makes the file say that it is of another format.
+func putFormat(t testing.TB, s *Store, format string) {
+	t.Helper()
+	err := s.current.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte(format)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAStateOfAnotherFormatIsRefused(t *testing.T) {
 	for name, value := range map[string]string{"older": "1", "newer": "3", "none": ""} {
 		s := newStore(t)
-		tx, err := s.current.db.Begin(true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(tx.Bucket(metaBucket).Put(formatKey, []byte(value)), tx.Commit()); err != nil {
-			t.Fatal(err)
-		}
+		putFormat(t, s, value)
 		if err := newStore(t).Restore(bytes.NewReader(snapshotOf(t, s))); err == nil || !strings.Contains(err.Error(), "format") {
 			t.Errorf("%s: %v", name, err)
 		}
