@@ -42,12 +42,31 @@ func (n *Node) runApply() {
 			}
 			if err == nil {
 				n.publishMembers()
+				n.answerSkipped()
 			}
 			job.restored <- err
 		}
 		if !n.applyAll(batch) {
 			return
 		}
+	}
+}
+
+// answerSkipped answers the waiters whose commands came with a snapshot: they were applied, but what the state machine
+// said of them was said on other nodes.
+func (n *Node) answerSkipped() {
+	window := n.applier.members.window(n.id)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for sequence, w := range n.waiters {
+		if !window.has(n.applier.incarnation, sequence) {
+			continue
+		}
+		delete(n.waiters, sequence)
+		err := errorf(Unavailable, "", "the change was decided while this node was behind, and the answer did not reach it; look whether it happened")
+		err.Outcome = Unknown
+		w <- result{err: err}
+		n.calls = append(n.calls, func(c *core) { c.forget(sequence) })
 	}
 }
 

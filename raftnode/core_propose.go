@@ -66,10 +66,11 @@ func (c *core) forget(sequence uint64) (neverSent bool) {
 	return neverSent
 }
 
-// propose hands the queue to the leader, many entries a message. What raft drops stays queued.
+// propose hands the queue to the leader, many entries a message. What raft drops stays queued. A joiner without a
+// state waits for it first: what commits before the state is sent would come with it, and its result would be lost.
 func (c *core) propose() {
 	ps := &c.proposals
-	for len(ps.queue) > 0 && c.lead != raft.None && c.appending < maxAppending {
+	for len(ps.queue) > 0 && c.lead != raft.None && c.appending < maxAppending && c.storage.applied > 0 {
 		n, size := 0, 0
 		var entries []*raftpb.Entry
 		for _, sequence := range ps.queue {

@@ -151,7 +151,9 @@ func (c *testCluster) join(name string, via *testNode, change ...func(*Config)) 
 
 func (n *testNode) joinVia(via *testNode) {
 	n.c.t.Helper()
-	n.start()
+	if n.node == nil {
+		n.start()
+	}
 	if _, err := via.node.AddMember(n.c.soon(), Member{ID: n.name, MemberID: n.id, Raft: n.addr, HTTP: "127.0.0.1:1"}); err != nil {
 		n.c.t.Fatalf("add %s: %v", n.name, err)
 	}
@@ -720,5 +722,26 @@ func TestAnOldCopyOfADirectoryIsRefused(t *testing.T) {
 	}
 	if err := n2.node.Err(); !errors.Is(err, ErrStale) {
 		t.Fatalf("it stopped with %v, want ErrStale", err)
+	}
+}
+
+func TestAWriteAtAJoinerIsAnsweredOnceItHasTheState(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2 := c.prepare("node2", false)
+	n2.start()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if _, err := n2.node.Propose(c.soon(), fmt.Appendf(nil, "early %d", i)); err != nil {
+				t.Errorf("a write taken by a node that was about to join: %v", err)
+			}
+		})
+	}
+	eventually(t, "the writes wait", func() (bool, any) { s := n2.node.Status(); return s.Pending == 8, s })
+	n2.joinVia(n1)
+	wg.Wait()
+	if all := c.converge(); len(all) != 8 {
+		t.Fatalf("%d of 8 writes: %q", len(all), all)
 	}
 }

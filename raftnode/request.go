@@ -84,6 +84,18 @@ func (w *Window) admit(h header) admission {
 	return admitted
 }
 
+// has reports whether the request was applied, or given up.
+func (w *Window) has(incarnation, sequence uint64) bool {
+	if w.Incarnation != incarnation {
+		return false
+	}
+	in := sequence < w.Low
+	for i := 0; i < len(w.Ranges); i += 2 {
+		in = in || w.Ranges[i] <= sequence && sequence <= w.Ranges[i+1]
+	}
+	return in
+}
+
 // raise forgets what lies below low.
 func (w *Window) raise(low uint64) {
 	w.Low = low
