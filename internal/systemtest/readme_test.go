@@ -54,7 +54,7 @@ func TestTheLinesOfTheREADMEWorkAsTheyStand(t *testing.T) {
 	c.lead(c.nodes[0]) // "Break it" kills the leader and writes at node2
 
 	outputs := map[string]string{} // the last one of each line, as the README has it
-	ran := 0
+	ran, servers := 0, ""
 	for _, line := range lines {
 		command, _, _ := strings.Cut(line, "   #")
 		command = strings.TrimSpace(command)
@@ -75,6 +75,10 @@ func TestTheLinesOfTheREADMEWorkAsTheyStand(t *testing.T) {
 			c.awaitVoters(c.nodes...)
 		case strings.HasPrefix(command, "./bin/raft3d -id=node"), strings.HasPrefix(command, "./bin/raft3d -insecure -id="):
 			// they run already; others' machines
+		case strings.HasPrefix(command, "export RAFT3D_SERVER="):
+			servers = adapt.Replace(command) + "; "
+		case strings.HasPrefix(command, "./bin/raft3d "):
+			outputs[command] = c.paste(servers + strings.Replace(command, "./bin/raft3d", binary, 1))
 		case slices.Contains([]string{"go run ./cmd/raft3d dev", "go build -o bin/raft3d ./cmd/raft3d", "go test ./...",
 			"GOREMAN_RPC_ADDR=127.0.0.1 go tool goreman start"}, command):
 			// TestDev..., TestMain, this, and the Procfile's own test
@@ -90,6 +94,8 @@ func TestTheLinesOfTheREADMEWorkAsTheyStand(t *testing.T) {
 	says(t, outputs["curl http://127.0.0.1:8001/api/v1/filaments"], `"remaining_weight_in_grams":880`)
 	says(t, outputs["curl http://127.0.0.1:8003/api/v1/printers"], `"id":"mk4"`, `"id":"mk4-2"`)
 	says(t, outputs["curl http://127.0.0.1:8001/api/v1/cluster"], `"leader":"node1"`)
+	says(t, outputs["./bin/raft3d jobs list -status=Queued,Running"], "hinge", "Running")
+	says(t, outputs["./bin/raft3d filaments list"], "841.5 g")
 	if status := c.nodes[2].exit(); status != 0 {
 		t.Errorf("node3, taken out by the README, ended with status %d, want 0", status)
 	}
