@@ -82,6 +82,45 @@ func BenchmarkList(b *testing.B) {
 	}
 }
 
+// BenchmarkPage is what a client waits for among a million jobs: the first page of a filtered list, with its count.
+func BenchmarkPage(b *testing.B) {
+	s := openStore(b, b.TempDir(), Options{History: 1000})
+	fill(b, s, 1_000_000)
+	db := NewDB(s, &ownLog{store: s})
+	for _, c := range []struct {
+		name  string
+		query farm.Query
+	}{
+		{"all", farm.Query{}},
+		{"one running", farm.Query{Status: []farm.JobStatus{farm.Running}}},
+		{"queued", farm.Query{Status: []farm.JobStatus{farm.Queued}}},
+		{"of a printer", farm.Query{PrinterID: "p7"}},
+		{"done on a printer", farm.Query{PrinterID: "p7", Status: []farm.JobStatus{farm.Done}}},
+		{"of a spool, from the middle", farm.Query{FilamentID: "f3", After: 1_000_000}},
+		{"printer and spool", farm.Query{PrinterID: "p7", FilamentID: "f3", Status: []farm.JobStatus{farm.Done}}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			q := c.query
+			q.Kind, q.Limit = farm.KindJob, 100
+			shown, total := 0, 0
+			for b.Loop() {
+				shown = 0
+				err := db.View(context.Background(), farm.ReadOptions{}, func(v farm.View) (err error) {
+					if total, err = v.Count(q); err != nil {
+						return err
+					}
+					return v.List(q, func(uint64, []byte) error { shown++; return nil })
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(shown), "shown")
+			b.ReportMetric(float64(total), "counted")
+		})
+	}
+}
+
 func BenchmarkCodec(b *testing.B) {
 	c := job("01890a5d-ac96-774b-bcce-b302099a8057", "p1", "f1", 12_500)
 	c.Name, c.Labels = "bracket, left", map[string]string{"customer": "acme", "order": "4711"}
