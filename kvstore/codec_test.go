@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"raft3d/farm"
@@ -16,9 +17,20 @@ func TestEveryCommandComesOutOfTheLogAsItWentIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		given := farmtest.Commands().Draw(t, "command")
 		stamp := farm.Stamp{At: farm.Time(rapid.Int64Min(0).Draw(t, "at")), Actor: "größe", NewID: "n"}
+		version := byte(1) // a node of the first release takes what has nothing that it would miss
+		if rapid.Bool().Draw(t, "with a key") {
+			stamp.Key, stamp.Fingerprint, version = "k 1", [32]byte{1, 31: 2}, 2
+		}
+		if rapid.Bool().Draw(t, "with a condition") {
+			stamp.IfMatch, version = append([]uint64{}, rapid.SliceOfN(rapid.Uint64(), 0, 3).Draw(t, "revisions")...), 2
+			stamp.IfMatchAny = rapid.Bool().Draw(t, "any")
+		}
+		if rapid.IntRange(0, 9).Draw(t, "an answer") == 0 {
+			given, version = farm.RecordAnswer{Answer: farm.Answer{Status: 201, Header: map[string]string{"A": "b", "C": "d"}, Body: []byte{0xff}}}, 2
+		}
 		b, err := Encode(given, stamp)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || b[1] != version {
+			t.Fatalf("%x, %v; want version %d", b, err, version)
 		}
 		got, gotStamp, refusal := Decode(b)
 		if refusal != nil || !reflect.DeepEqual(gotStamp, stamp) || !reflect.DeepEqual(got, given) {
@@ -44,6 +56,24 @@ func TestTheFirstLogsCanStillBeRead(t *testing.T) {
 		got, gotStamp, refusal := Decode(b)
 		if refusal != nil || !reflect.DeepEqual(gotStamp, stamp) || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %+v, %v; want %+v", spelled, got, gotStamp, refusal, want)
+		}
+	}
+}
+
+func TestAKeyOfTheWrongFormIsNotTakenFromTheLog(t *testing.T) {
+	for what, e := range map[string]*Envelope{
+		"a long key":          {Version: 2, Key: strings.Repeat("k", farm.MaxKeyLength+1), Fingerprint: make([]byte, 32)},
+		"a line break":        {Version: 2, Key: "k\n", Fingerprint: make([]byte, 32)},
+		"no fingerprint":      {Version: 2, Key: "k"},
+		"a short fingerprint": {Version: 2, Key: "k", Fingerprint: make([]byte, 31)},
+	} {
+		e.Command = &Envelope_Delete{&Delete{Kind: "printer", Id: "p"}}
+		b, err := proto.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, refusal := Decode(b); refusal != errBadKey {
+			t.Errorf("%s: %v", what, refusal)
 		}
 	}
 }
