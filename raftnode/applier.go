@@ -92,7 +92,7 @@ func (a *applier) applyCommands(entries []*raftpb.Entry, done []finished) ([]fin
 		if err != nil || a.members.removed(h.member) {
 			continue // nobody can wait for it: no member of ours wrote it
 		}
-		switch a.members.window(h.member).admit(h) {
+		switch a.members.admit(h) {
 		case outdated:
 			if h.member == a.self && h.incarnation == a.incarnation {
 				return nil, fmt.Errorf("apply index %d: %w (incarnation %d, the cluster knows %d)",

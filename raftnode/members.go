@@ -64,16 +64,24 @@ func (m *members) setConf(conf *raftpb.ConfState) error {
 	return nil
 }
 
-// window is where the member's applied requests are remembered.
+// window is what is remembered of the member's requests; it is empty where there was none. It is for asking only.
 func (m *members) window(member uint64) *Window {
-	w := m.windows[member]
-	if w == nil {
-		w = &Window{MemberId: member}
-		i, _ := slices.BinarySearchFunc(m.meta.Windows, member, func(w *Window, id uint64) int { return cmp.Compare(w.MemberId, id) })
-		m.meta.Windows = slices.Insert(m.meta.Windows, i, w)
-		m.windows[member] = w
+	if w := m.windows[member]; w != nil {
+		return w
 	}
-	return w
+	return &Window{MemberId: member}
+}
+
+// admit says whether the request is to be applied, and remembers that it was.
+func (m *members) admit(h header) admission {
+	w := m.windows[h.member]
+	if w == nil {
+		w = &Window{MemberId: h.member}
+		i, _ := slices.BinarySearchFunc(m.meta.Windows, h.member, func(w *Window, id uint64) int { return cmp.Compare(w.MemberId, id) })
+		m.meta.Windows = slices.Insert(m.meta.Windows, i, w)
+		m.windows[h.member] = w
+	}
+	return w.admit(h)
 }
 
 func (m *members) find(id uint64) (i int, found bool) {

@@ -119,7 +119,7 @@ func TestTheLastVoterIsNeverRemoved(t *testing.T) {
 
 func TestARemovedMemberIsForgottenButForItsID(t *testing.T) {
 	m := threeMembers(t)
-	m.window(2).admit(header{requestID: requestID{member: 2, incarnation: 1, sequence: 1}})
+	m.admit(header{requestID: requestID{member: 2, incarnation: 1, sequence: 1}})
 	if err := m.apply(&MemberChange{Op: MemberChange_REMOVE, Member: record(2)}, &raftpb.ConfState{Voters: []uint64{1}, Learners: []uint64{3}}); err != nil {
 		t.Fatal(err)
 	}
@@ -141,11 +141,22 @@ func TestAnUpdateChangesAddressesAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestAskingForAWindowDoesNotChangeTheRecord(t *testing.T) {
+	m := threeMembers(t)
+	before, _ := m.encode()
+	if m.window(2).has(1, 1) {
+		t.Fatal("a request was applied that was never made")
+	}
+	if after, _ := m.encode(); !bytes.Equal(before, after) {
+		t.Fatalf("the record was %x and is %x", before, after)
+	}
+}
+
 func TestTheRecordComesBackAsItWas(t *testing.T) {
 	m := threeMembers(t)
 	m.meta.Term = 7
 	for _, id := range []uint64{3, 1} { // windows are kept by member id, whoever came first
-		m.window(id).admit(header{requestID: requestID{member: id, incarnation: 2, sequence: 5}})
+		m.admit(header{requestID: requestID{member: id, incarnation: 2, sequence: 5}})
 	}
 	b, err := m.encode()
 	if err != nil {
@@ -158,7 +169,7 @@ func TestTheRecordComesBackAsItWas(t *testing.T) {
 	if !proto.Equal(m.meta, back.meta) || !proto.Equal(m.conf, back.conf) {
 		t.Fatalf("%v with %v came back as %v with %v", m.meta, m.conf, back.meta, back.conf)
 	}
-	if got := back.window(3).admit(header{requestID: requestID{member: 3, incarnation: 2, sequence: 5}}); got != duplicate {
+	if got := back.admit(header{requestID: requestID{member: 3, incarnation: 2, sequence: 5}}); got != duplicate {
 		t.Fatalf("a request that was applied before the restart is admitted as %d after it", got)
 	}
 	if again, _ := back.encode(); !bytes.Equal(b, again) {

@@ -109,6 +109,10 @@ func TestAWindowDecidesAsIfItRememberedEverything(t *testing.T) {
 			if got != want {
 				t.Fatalf("%+v after %v: admission %d, want %d", h, before, got, want)
 			}
+			asked := rapid.Uint64Range(0, 24).Draw(t, "asked")
+			if w.has(naive.incarnation, asked) != (naive.applied[asked] || asked < naive.low) || w.has(naive.incarnation+1, asked) {
+				t.Fatalf("asked for %d after %+v: %v", asked, h, w)
+			}
 			if wrong := soundWindow(w); wrong != "" {
 				t.Fatalf("%+v after %v leaves %s: %v", h, before, wrong, w)
 			}
