@@ -237,12 +237,19 @@ func (m *memoryFarm) apply(c farm.Change) {
 		action = "deleted"
 		m.order[c.Kind] = slices.DeleteFunc(m.order[c.Kind], func(id farm.ID) bool { return id == c.ID })
 	}
-	m.record(c.Kind, c.ID, action)
+	m.record(c, action)
 }
 
 // record writes the history.
-func (m *memoryFarm) record(kind farm.Kind, id farm.ID, action string) {
-	m.events = append(m.events, event{m.revision, kind, id, fmt.Appendf(nil, `{"revision":%d,"kind":%q,"id":%q,"action":%q}`, m.revision, kind, id, action)})
+func (m *memoryFarm) record(c farm.Change, action string) {
+	object, ok := m.get(c.Kind, c.ID)
+	if !ok {
+		before := map[farm.Kind]any{farm.KindPrinter: c.PrinterBefore, farm.KindFilament: c.FilamentBefore, farm.KindJob: c.JobBefore}
+		object, _ = json.Marshal(before[c.Kind])
+	}
+	sent := fmt.Appendf(nil, `{"revision":%d,"time":"2026-01-02T03:04:05.678Z","kind":%q,"id":%q,"action":%q,"actor":"","object":%s}`,
+		m.revision, c.Kind, c.ID, action, object)
+	m.events = append(m.events, event{m.revision, c.Kind, c.ID, sent})
 }
 
 func store[T any](objects map[farm.ID]T, id farm.ID, before, after *T, number func(*T)) (created, deleted bool) {

@@ -98,6 +98,8 @@ var routes = []route{
 	{http.MethodGet, "/metrics", nil, exempted, noBody, (*Server).showMetrics},
 	{http.MethodGet, "/version", nil, inspect, noBody, (*Server).showVersion},
 	{http.MethodPost, "/debug/snapshot", nil, manage, noBody, (*Server).takeSnapshot},
+	{http.MethodGet, "/openapi.json", nil, inspect, noBody, (*Server).showOpenAPI},
+	{http.MethodGet, "/docs", nil, inspect, noBody, (*Server).showDocs},
 	{http.MethodGet, "/", nil, inspect, noBody, (*Server).index},
 }
 

@@ -285,6 +285,7 @@ func TestEachKindOfErrorHasItsStatus(t *testing.T) {
 		{&farm.Error{Kind: farm.Full, Detail: "d"}, 507},
 	} {
 		w := newWorld(t)
+		w.madeUp = true
 		w.farm.onDo = refuse(fmt.Errorf("wrapped once more: %w", test.err))
 		a := w.call("POST", "/api/v1/printers", `{"company":"a","model":"b"}`)
 		p := a.problem(test.status)

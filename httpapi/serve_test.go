@@ -20,6 +20,7 @@ const aPrinter = `{"company":"Prusa","model":"MK4"}`
 func TestACommandCarriesItsStamp(t *testing.T) {
 	var got farm.Stamp
 	w := newWorld(t, func(c *Config) { c.NewID = nil })
+	w.madeUp = true
 	w.farm.onDo = func(_ context.Context, _ farm.Command, s farm.Stamp) (farm.Result, error) {
 		got = s
 		return farm.Result{ID: s.NewID, Revision: 9, Object: []byte(`{"revision":7}`)}, nil

@@ -164,7 +164,7 @@ func TestAStreamWithAFilterIsWokenForItsOwn(t *testing.T) {
 		time.Sleep(heartbeat + time.Second)
 		synctest.Wait()
 		w.call("PATCH", "/api/v1/filaments/f1", `{"name":"x"}`).is(200)
-		if got := <-ended; !strings.HasPrefix(got, `605{"revision":605,"kind":"filament"`) {
+		if got := <-ended; !strings.HasPrefix(got, `605{"revision":605,`) || !strings.Contains(got, `"kind":"filament"`) {
 			t.Errorf("got %q", got)
 		}
 	})
