@@ -147,7 +147,7 @@ func (p *prepared) changes() bool { return p.method != http.MethodGet && p.metho
 // send asks one server and returns its answer, a success, with its body still to be read and closed. ctx must outlive the
 // body.
 func (p *prepared) send(ctx context.Context, server *url.URL, rotation *rotation) (*http.Response, error) {
-	// Without a connection nothing was sent, whatever ended the attempt: a refusal, or a deadline while dialling.
+	// A deadline may end the attempt while it is still dialling: then nothing was sent either.
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
 	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), p.method, server.String()+p.path, bytes.NewReader(p.body))
@@ -160,7 +160,7 @@ func (p *prepared) send(ctx context.Context, server *url.URL, rotation *rotation
 	request.Header = p.header.Clone()
 	response, err := p.client.http.Do(request)
 	if err != nil {
-		return nil, &attemptError{cause: causeOf(ctx, err), notApplied: !connected.Load()}
+		return nil, &attemptError{cause: causeOf(ctx, err), notApplied: neverSent(err) || ctx.Err() != nil && !connected.Load()}
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil

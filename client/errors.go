@@ -2,7 +2,9 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -117,3 +119,9 @@ type cutError struct{ cause error }
 
 func (e *cutError) Error() string { return fmt.Sprintf("the answer was cut off: %v", e.cause) }
 func (e *cutError) Unwrap() error { return e.cause }
+
+// neverSent says whether err proves that no node has the request.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
