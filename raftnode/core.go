@@ -43,8 +43,9 @@ type core struct {
 	repeated uint64 // proposals that were handed to a leader again
 	refused  uint64 // peers' messages that did not reach raft
 
-	appending int // appends that have not come back
-	applying  int // entries in applies that have not come back
+	restoring uint64 // the newest snapshot that raft took over; the state machine gets there later
+	appending int    // appends that have not come back
+	applying  int    // entries in applies that have not come back
 
 	proposals proposals
 	reads     reads
@@ -57,6 +58,7 @@ type input struct {
 	ticks       int
 	stored      []*raftpb.Message // appends that are on the disk, in order
 	applied     []appliedBatch    // applies that are applied, in order
+	table       *memberTable      // that of a snapshot which was restored; nil: none was
 	messages    []*raftpb.Message // from peers, of the right form (transport's validate)
 	unreachable []uint64          // members to which something was lost
 	down        []uint64          // members whose process is gone: the stream broke and dialling is refused
@@ -82,7 +84,7 @@ type outputs struct {
 	appends  []*raftpb.Message // MsgStorageAppend
 	applies  []*raftpb.Message // MsgStorageApply
 	reads    []uint64          // tokens of readers that may go on
-	lost     []uint64          // sequences of membership changes that may or may not happen
+	lost     []uint64          // sequences of membership changes that may or may not happen; some may have their result
 }
 
 type coreConfig struct {
@@ -147,6 +149,9 @@ func newCore(c coreConfig) (*core, error) {
 // step lets what happened take effect. The outputs are the caller's.
 func (c *core) step(in input) outputs {
 	c.out = outputs{}
+	if in.table != nil {
+		c.table = in.table
+	}
 	for _, m := range in.stored {
 		c.stored(m)
 	}
@@ -165,6 +170,9 @@ func (c *core) step(in input) outputs {
 			status = raft.SnapshotFailure
 		}
 		c.rn.ReportSnapshot(r.id, status)
+	}
+	if len(in.down) > 0 {
+		c.drain() // who leads may just have changed
 	}
 	for _, id := range in.down {
 		c.peerDown(id)
@@ -208,6 +216,7 @@ func (c *core) drain() {
 		}
 		if !raft.IsEmptySnap(rd.Snapshot) {
 			c.last = rd.Snapshot.GetMetadata().GetIndex()
+			c.restoring = c.last
 		}
 		if n := len(rd.Entries); n > 0 {
 			c.last = rd.Entries[n-1].GetIndex()
@@ -280,9 +289,14 @@ func (c *core) respond(m *raftpb.Message) {
 	}
 }
 
-// configure has raft take a conf change. The caller applies the entry that it comes from.
+// configure has raft take the conf change at index. The caller applies the entry that it comes from.
 func (c *core) configure(cc *raftpb.ConfChangeV2, index uint64) *raftpb.ConfState {
-	conf := c.rn.ApplyConfChange(cc)
+	var conf *raftpb.ConfState
+	if index <= c.restoring {
+		conf = confAfter(c.storage.conf, cc) // raft has the configuration of a newer snapshot already
+	} else {
+		conf = c.rn.ApplyConfChange(cc)
+	}
 	c.storage.conf, c.storage.confAt = conf, index
 	return conf
 }

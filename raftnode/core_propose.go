@@ -2,7 +2,6 @@ package raftnode
 
 import (
 	"errors"
-	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -16,7 +15,7 @@ type proposals struct {
 	low     uint64               // the oldest sequence in pending, or next
 	next    uint64               // the sequence after the newest that was ever added
 	queue   []uint64             // sequences to be handed to the leader, rising
-	changes []uint64             // membership changes that were proposed under this leader and have no result
+	changes []uint64             // membership changes that were proposed under this leader, numbered apart
 }
 
 // proposal is one request on its way into the log.
@@ -52,9 +51,6 @@ func (c *core) enqueue(p *proposal) {
 // it never will, and can't have any effect.
 func (c *core) forget(sequence uint64) (neverSent bool) {
 	ps := &c.proposals
-	if i := slices.Index(ps.changes, sequence); i >= 0 {
-		ps.changes = slices.Delete(ps.changes, i, i+1)
-	}
 	p, ok := ps.pending[sequence]
 	if ok {
 		neverSent = p.data == nil

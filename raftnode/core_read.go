@@ -57,6 +57,13 @@ func (c *core) committedInTerm() bool {
 	return err != nil || term == c.term
 }
 
+// answersTooEarly reports whether raft would answer another member's read from such a commit index. It does where
+// this leader is the only voter, and learners ask.
+func (c *core) answersTooEarly() bool {
+	c.drain()
+	return c.state == raft.StateLeader && len(c.storage.conf.GetVoters()) == 1 && !c.committedInTerm()
+}
+
 // retryRead asks again where an answer is overdue: raft loses read requests without a word.
 func (c *core) retryRead() {
 	if c.reads.token != 0 && (c.reads.sent < 0 || c.now-c.reads.sent >= c.electionTicks/2) {

@@ -15,6 +15,9 @@ func (c *core) receive(m *raftpb.Message) {
 		return
 	}
 	c.heard[m.GetFrom()] = c.now
+	if m.GetType() == raftpb.MsgReadIndex && c.answersTooEarly() {
+		return // the reader asks again
+	}
 	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
 }
 
@@ -67,6 +70,7 @@ func (c *core) refuse(m *raftpb.Message) string {
 	case raftpb.MsgTransferLeader:
 		return "who shall lead is for the leader's own callers to say"
 	case raftpb.MsgTimeoutNow:
+		c.drain() // the leader may be one of a moment ago
 		if m.GetFrom() != c.lead || c.lead == raft.None {
 			return "only the leader may ask this member to stand"
 		}

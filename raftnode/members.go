@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/confchange"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -115,7 +118,7 @@ func (m *members) check(c *MemberChange) *Error {
 	switch c.Op {
 	case MemberChange_ADD:
 		switch same := m.byName(r.Name); {
-		case r.MemberId == 0 || r.Name == "" || r.Raft == "" || r.Http == "":
+		case r.MemberId == raft.None || raft.IsLocalMsgTarget(r.MemberId) || r.Name == "" || r.Raft == "" || r.Http == "":
 			return errorf(Invalid, "id", "a member needs an id, a raft address and an http address")
 		case m.removed(r.MemberId):
 			return errorf(Conflict, "id", "member id %016x was removed from this cluster and is never used again: empty the data directory of %s and join anew", r.MemberId, r.Name)
@@ -175,6 +178,19 @@ func confChange(c *MemberChange, refused bool) (*raftpb.ConfChangeV2, error) {
 		Changes: []*raftpb.ConfChangeSingle{{Type: kind.Enum(), NodeId: &id}},
 		Context: context,
 	}, nil
+}
+
+// confAfter is the configuration that follows from a change. raft finds it out by itself, unless it is elsewhere already.
+func confAfter(conf *raftpb.ConfState, cc *raftpb.ConfChangeV2) *raftpb.ConfState {
+	t := tracker.MakeProgressTracker(1, 0)
+	var err error
+	if t.Config, t.Progress, err = confchange.Restore(confchange.Changer{Tracker: t}, conf); err == nil {
+		t.Config, t.Progress, err = confchange.Changer{Tracker: t}.Simple(cc.Changes...)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("change configuration %v by %v: %v", conf, cc.Changes, err))
+	}
+	return t.ConfState()
 }
 
 // decodeChange reads the membership change in a conf change entry. An entry that is none comes back as a change

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -62,6 +63,7 @@ func TestAMembershipChangeIsJudgedByTheReplicatedRecordAlone(t *testing.T) {
 		{"a removed id under another name", MemberChange_ADD, with(record(9), func(r *MemberRecord) { r.Name = "x" }), Conflict, "never used again"},
 		{"a removed member's name under a new id", MemberChange_ADD, with(record(9), func(r *MemberRecord) { r.MemberId = 4 }), 0, ""},
 		{"an add without an id", MemberChange_ADD, with(record(4), func(r *MemberRecord) { r.MemberId = 0 }), Invalid, "needs an id"},
+		{"an add under an id that raft uses itself", MemberChange_ADD, with(record(4), func(r *MemberRecord) { r.MemberId = raft.LocalAppendThread }), Invalid, "needs an id"},
 		{"an add without a name", MemberChange_ADD, with(record(4), func(r *MemberRecord) { r.Name = "" }), Invalid, "needs an id"},
 		{"an add without a raft address", MemberChange_ADD, with(record(4), func(r *MemberRecord) { r.Raft = "" }), Invalid, "raft address"},
 		{"an add without an http address", MemberChange_ADD, with(record(4), func(r *MemberRecord) { r.Http = "" }), Invalid, "http address"},
