@@ -165,3 +165,42 @@ func TestPagesGoOnWhateverChangesBetweenThem(t *testing.T) {
 		}
 	}
 }
+
+func TestTheIndexHasNothingOfJobsThatHaveGone(t *testing.T) {
+	s := busy(t)
+	sizes := func() (entries, tallies int) {
+		err := s.store.read(func(tx *bbolt.Tx) error {
+			entries, tallies = tx.Bucket(indexBucket).Stats().KeyN, tx.Bucket(talliesBucket).Stats().KeyN
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entries, tallies
+	}
+	if entries, tallies := sizes(); entries != 3*3 || tallies != 2 { // p1 and f1
+		t.Fatalf("%d entries and %d tallies of three jobs", entries, tallies)
+	}
+	s.must(to("j1", farm.Done))
+	s.must(to("j2", farm.Canceled))
+	var cmds [][]byte
+	for _, c := range []farm.Command{
+		farm.Delete{Kind: farm.KindJob, ID: "j1"}, farm.Delete{Kind: farm.KindJob, ID: "j2"}, farm.Delete{Kind: farm.KindJob, ID: "j3"},
+		job("j1", "p1", "f1", farm.Gram), // the same printer and spool, after they had none
+	} {
+		cmds = append(cmds, encode(t, c, farm.Stamp{At: s.now}))
+	}
+	index, _ := s.store.Applied()
+	apply(t, s.store, index+uint64(len(cmds)), cmds...)
+	if entries, tallies := sizes(); entries != 3 || tallies != 2 {
+		t.Fatalf("%d entries and %d tallies of one job", entries, tallies)
+	}
+	if got := s.list(farm.Query{Kind: farm.KindJob, PrinterID: "p1"}); len(got) != 1 {
+		t.Fatalf("%v", got)
+	}
+	s.must(to("j1", farm.Canceled))
+	s.must(farm.Delete{Kind: farm.KindJob, ID: "j1"})
+	if entries, tallies := sizes(); entries != 0 || tallies != 0 {
+		t.Fatalf("%d entries and %d tallies of no job", entries, tallies)
+	}
+}

@@ -312,6 +312,25 @@ func TestTheOldestKeysGoFirst(t *testing.T) {
 	}
 }
 
+func TestWhatHasExpiredGoesFasterThanNewKeysCome(t *testing.T) {
+	s := newShop(t)
+	use := func(key string) {
+		if _, err := s.keyed(key, printer(farm.ID(key))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 6 {
+		use(fmt.Sprint("old", i))
+	}
+	s.now += keyLife
+	for i, want := range []int{5, 4, 3, 4} {
+		use(fmt.Sprint("new", i))
+		if n := stored(t, s.store); n != want {
+			t.Fatalf("after %d new keys %d are stored, want %d", i+1, n, want)
+		}
+	}
+}
+
 func TestTheHashTellsStoresApartThatKnowOtherKeys(t *testing.T) {
 	hash := func(key string) [32]byte {
 		s := newShop(t)

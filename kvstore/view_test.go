@@ -139,6 +139,27 @@ func TestNoTextLooksLikeAField(t *testing.T) {
 	})
 }
 
+func TestACountIsOfTheWholeListWhateverThePage(t *testing.T) {
+	s := gallery(t)
+	for _, q := range []farm.Query{
+		{Kind: farm.KindJob}, {Kind: farm.KindJob, FilamentID: "f1"}, {Kind: farm.KindPrinter, Model: "MK4"},
+		{Kind: farm.KindJob, Labels: []farm.Label{{Key: "status", Value: "Running"}}}, {Kind: farm.KindJob, PrinterID: "p1", FilamentID: "f2"},
+	} {
+		q.Limit = 1
+		first := seen(s, func(v farm.View) (n int, err error) {
+			err = v.List(q, func(position uint64, _ []byte) error { q.After = position; return nil })
+			if err != nil {
+				return 0, err
+			}
+			return v.Count(q)
+		})
+		q.After, q.Limit = 0, 0
+		if all := len(s.list(q)); all != first {
+			t.Errorf("%+v: %d on the way, %d in all", q, first, all)
+		}
+	}
+}
+
 func TestAListEndsWhereItsReaderSays(t *testing.T) {
 	s := gallery(t)
 	enough := errors.New("enough")
