@@ -2,7 +2,7 @@
 //
 // There are two nouns. The Store is the state machine: it applies the commands of the log in order, makes snapshots
 // and takes them. The DB is the farm as the cluster has agreed on it: Do puts a command into the log and waits for
-// what became of it, View shows one consistent state, as fresh as is asked for. A third, the batch, stands inside:
+// what became of it, View shows one consistent state, as fresh as is asked for, Backup copies it. A third, the batch, stands inside:
 // one call of Apply, one transaction.
 //
 // It promises:
@@ -10,6 +10,8 @@
 //   - Stores that were given the same commands hold the same objects, revisions and running hash, however the
 //     commands were cut into batches, and whatever snapshots and restarts came between.
 //   - Apply takes any bytes. What is no command is a refusal, the same everywhere, and changes nothing but the index.
+//   - Of all commands with one key the first in the log is decided; the others get its answer (keys.go).
+//   - Every change is kept as the event that is sent, in the transaction that made it (history.go).
 //   - A View shows one revision from its first byte to its last, also while Apply and Restore go on.
 //
 // The file is written without fsync: the log has every command. After anything but a clean shutdown it must not be
