@@ -170,7 +170,7 @@ func address(dst *string) field {
 		}
 		host, port, err := net.SplitHostPort(*dst)
 		number, portErr := strconv.ParseUint(port, 10, 16)
-		if err != nil || portErr != nil || number == 0 || !validHost(host) {
+		if err != nil || portErr != nil || number == 0 || !validHost(host) || net.JoinHostPort(host, port) != *dst {
 			return &farm.Error{Kind: farm.Invalid, Detail: "must be host:port, without a scheme or a path, such as 192.0.2.1:9001 or [2001:db8::1]:9001"}
 		}
 		return nil

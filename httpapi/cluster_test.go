@@ -73,6 +73,7 @@ func TestAMemberThatCannotBeIsRefused(t *testing.T) {
 		{422, "raft", `{"id":"n","raft":"a","http":"a:1"}`},
 		{422, "raft", `{"id":"n","raft":":9001","http":"a:1"}`},
 		{422, "raft", `{"id":"n","raft":"a:0","http":"a:1"}`},
+		{422, "raft", `{"id":"n","raft":"[3Ce]:1","http":"a:1"}`},
 		{422, "raft", `{"id":"n","raft":"a:65536","http":"a:1"}`},
 		{422, "raft", `{"id":"n","raft":"a:http","http":"a:1"}`},
 		{422, "raft", `{"id":"n","raft":"a:+1","http":"a:1"}`},
