@@ -112,6 +112,7 @@ func (s *Server) index(_ context.Context, c *call) error {
 
 const indexPage = `Raft3D keeps a farm of 3D printers on several nodes.
 
+  /docs                what may be asked for, to read; /openapi.json is the same for programs
   /api/v1/printers     printers
   /api/v1/filaments    spools of filament
   /api/v1/print_jobs   print jobs
