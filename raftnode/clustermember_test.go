@@ -92,7 +92,7 @@ func (m *member) start(state *listState) {
 	if err != nil {
 		m.c.fatalf("start the core of %d: %v", m.id, err)
 	}
-	m.c.logf("%d: starts with snapshot %d, log to %d, commit %d, applied %d", m.id, rec.snapshot.GetIndex(), m.core.last, commit, a.index)
+	m.c.logf("%d: starts with snapshot %d, log to %d, commit %d on its disk, applied %d", m.id, rec.snapshot.GetIndex(), m.core.last, rec.hard.GetCommit(), a.index)
 	m.step(input{})
 }
 

@@ -51,6 +51,7 @@ var commands = map[string]func(*script){
 	"start":    (*script).start,    // start n: with an empty disk, or as its disk has it
 	"crash":    (*script).crash,    // crash n [written=appends]: all that is not on the disk is lost
 	"shutdown": (*script).shutdown, // shutdown n: its state is kept for the next start
+	"stop":     (*script).stop,     // stop n: as a crash, but its state is kept
 	"snapshot": (*script).snapshot, // snapshot n: to its disk
 
 	// callers
@@ -164,6 +165,12 @@ func (s *script) start() {
 
 func (s *script) crash()    { s.member().crash(int(s.value("written"))) }
 func (s *script) shutdown() { s.member().shutdown() }
+
+func (s *script) stop() {
+	m := s.member()
+	m.crash(0)
+	m.keptState = true
+}
 
 func (s *script) snapshot() {
 	m := s.member()

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -28,9 +29,7 @@ func describe(m *raftpb.Message) string {
 	case raftpb.MsgHeartbeat:
 		fmt.Fprintf(&b, ": commit %d%s", m.GetCommit(), describeContext(m))
 	case raftpb.MsgHeartbeatResp:
-		if s := describeContext(m); s != "" {
-			fmt.Fprintf(&b, ":%s", s)
-		}
+		b.WriteString(describeContext(m))
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		fmt.Fprintf(&b, ": with a log to %d/%d", m.GetIndex(), m.GetLogTerm())
 	case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
@@ -48,11 +47,12 @@ func describe(m *raftpb.Message) string {
 	return b.String()
 }
 
+// describeContext is the number that raft gives to a round of heartbeats which asks for a reader.
 func describeContext(m *raftpb.Message) string {
 	if len(m.GetContext()) == 0 {
 		return ""
 	}
-	return " " + describeAttempt(m.GetContext())
+	return fmt.Sprintf(", read round %d", binary.LittleEndian.Uint64(m.GetContext()))
 }
 
 // describeAttempt is a read's context: who asks, in which of its incarnations, and for which time.
