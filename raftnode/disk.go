@@ -113,7 +113,13 @@ func (n *Node) install(m *raftpb.Message) error {
 	case <-n.stop:
 		return nil
 	}
-	n.add(func(in *input) { in.stored = append(in.stored, m) })
+	n.add(func(in *input) {
+		in.stored = append(in.stored, m)
+		for i := range in.applied {
+			in.applied[i].table = nil // older than the snapshot's
+		}
+		in.table = n.table.Load()
+	})
 	n.seen.installed.Add(1)
 	n.mu.Lock()
 	if n.installed != nil {

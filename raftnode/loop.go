@@ -16,6 +16,7 @@ const maxInbox = 16384
 // runLoop owns the core. It never waits for anything but its own inbox and the clock.
 func (n *Node) runLoop() {
 	defer n.joined.Done()
+	defer close(n.loopEnded)
 	// An idle node wakes once a heartbeat and counts the ticks in between at once: each wake-up costs. Only an
 	// election that is about to be held needs them one by one.
 	ticker, atOnce := time.NewTicker(n.cfg.Heartbeat), ticksPerHeartbeat

@@ -61,7 +61,9 @@ type Node struct {
 	seen   seen
 	stop   chan struct{} // closed when the node stops, for whatever reason; err is set before
 	joined sync.WaitGroup
-	closed sync.Once
+
+	loopEnded chan struct{} // closed by the loop, last
+	closed    sync.Once
 }
 
 // seen is what other goroutines may know of the loop and of apply without asking.
@@ -101,7 +103,7 @@ func Start(cfg Config, disk *wal.Log, rec wal.Recovered, sm StateMachine) (*Node
 		logger: cfg.Logger, peers: map[uint64]string{},
 		toLog: newMailbox[logJob](), toApply: newMailbox[applyJob](), wake: make(chan struct{}, 1),
 		waiters: map[uint64]chan<- result{}, changeWaiters: map[uint64]chan<- result{}, nextSequence: 1, nextChange: 1,
-		rounds: map[uint64]*readRound{}, snapshotWanted: make(chan struct{}, 1), stop: make(chan struct{}),
+		rounds: map[uint64]*readRound{}, snapshotWanted: make(chan struct{}, 1), stop: make(chan struct{}), loopEnded: make(chan struct{}),
 	}
 	rec.Incarnation = transport.Incarnation(rec.Incarnation) // from here on it tells this start from that of a copy, too
 	if err := n.recover(rec); err != nil {
@@ -290,7 +292,12 @@ func (n *Node) onLoop(f func(*core)) bool {
 	select {
 	case <-done:
 		return true
-	case <-n.stop:
+	case <-n.loopEnded: // not stop: f may be running at that moment
+	}
+	select {
+	case <-done:
+		return true
+	default:
 		return false
 	}
 }
