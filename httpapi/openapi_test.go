@@ -302,3 +302,18 @@ func TestTheDocumentAndItsPageAreServed(t *testing.T) {
 	w.call("HEAD", "/docs", "").is(http.StatusOK)
 	w.call("POST", "/docs", "").problem(405)
 }
+
+// call holds what it gets against the document; this sees to it that the feed has every kind of event.
+func TestTheFeedTellsEveryKindOfChangeAsDocumented(t *testing.T) {
+	w := stocked(t)
+	w.call("POST", "/api/v1/print_jobs/j1/status?status=Canceled", "").is(http.StatusOK)
+	for _, path := range []string{"print_jobs/j1", "filaments/f1", "printers/p1"} {
+		w.call("DELETE", "/api/v1/"+path, "").is(http.StatusNoContent)
+	}
+	feed := w.call("GET", "/api/v1/events", "").is(http.StatusOK).body
+	for _, action := range []string{"created", "updated", "deleted"} {
+		if !strings.Contains(feed, `"action":"`+action+`"`) {
+			t.Errorf("nothing was %s in %s", action, feed)
+		}
+	}
+}
