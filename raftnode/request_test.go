@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
+
+	"raft3d/raftnode/transport"
 )
 
 func drawHeader(t *rapid.T) header {
@@ -199,6 +201,31 @@ func TestAWindowStaysSmallHoweverManyRequestsComplete(t *testing.T) {
 		}
 		if len(w.Ranges) != 0 || w.Low != next {
 			t.Fatalf("all %d requests completed, the window is %v", next-1, w)
+		}
+	})
+}
+
+// A copy of a directory that was started beside the original has the same count in its incarnation. Only one of the
+// two can be believed, whichever of their numbers is higher: the first one that got something applied.
+func TestTheRequestsOfACopiedDirectoryAreNeverApplied(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		count := rapid.Uint64Range(1, 1<<20).Draw(t, "count")
+		first, second := transport.Incarnation(count), transport.Incarnation(count)
+		if first == second {
+			return
+		}
+		w := &Window{}
+		if got := w.admit(header{requestID: requestID{incarnation: first, sequence: 1}}); got != admitted {
+			t.Fatalf("the first request of all: admission %d", got)
+		}
+		if got := w.admit(header{requestID: requestID{incarnation: second, sequence: 2}}); got != outdated {
+			t.Fatalf("%x after %x: admission %d", second, first, got)
+		}
+		if got := w.admit(header{requestID: requestID{incarnation: first, sequence: 2}}); got != admitted {
+			t.Fatalf("%x after its rival: admission %d", first, got)
+		}
+		if next := transport.Incarnation(count + 1); w.admit(header{requestID: requestID{incarnation: next, sequence: 1}}) != admitted {
+			t.Fatalf("the next start, %x, is not let in after %x", next, first)
 		}
 	})
 }

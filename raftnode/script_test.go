@@ -56,6 +56,7 @@ var commands = map[string]func(*script){
 
 	// callers
 	"propose":  (*script).propose,  // propose n cmd...
+	"bulk":     (*script).bulk,     // bulk n count: as many commands, in no trace
 	"give-up":  (*script).giveUp,   // give-up n: the oldest caller goes away
 	"read":     (*script).read,     // read n name
 	"add":      (*script).change,   // add n member [stays]: asks n, as the leader
@@ -84,6 +85,7 @@ var commands = map[string]func(*script){
 	"status":    func(s *script) { s.c.logf("%s", strings.TrimSuffix(s.c.status(), "\n")) },
 	"in-flight": func(s *script) { s.c.logf("%s", strings.TrimSuffix(s.c.inFlight(), "\n")) },
 	"pending":   (*script).pending, // pending n: what waits for its disk and its state
+	"judge":     (*script).judge,   // judge n: what n, as the leader, says of each member
 }
 
 // word is the i-th argument without a value.
@@ -186,6 +188,16 @@ func (s *script) propose() {
 	s.member().propose(cmds...)
 }
 
+func (s *script) bulk() {
+	cmds := make([]string, s.number(1))
+	for i := range cmds {
+		cmds[i] = fmt.Sprint("bulk", i)
+	}
+	s.member().propose(cmds...)
+	s.c.settle()
+	s.c.takeTrace()
+}
+
 func (s *script) giveUp() {
 	m := s.member()
 	m.giveUp(slices.Min(slices.Collect(maps.Keys(m.waiting))))
@@ -266,6 +278,20 @@ func (s *script) pending() {
 	for _, a := range m.toApply {
 		s.c.logf("to be applied: %s", describeEntries(a.GetEntries()))
 	}
+}
+
+func (s *script) judge() {
+	c := s.member().core
+	say := func(err *Error) string {
+		if err == nil {
+			return "yes"
+		}
+		return "no, " + err.Detail
+	}
+	for _, m := range c.table.members {
+		s.c.logf("%s: alive %v; may vote: %s; may go: %s", m.name, c.alive(m.id), say(c.caughtUp(m.id)), say(c.survives(m.id)))
+	}
+	s.c.logf("next leader: %d", c.successor())
 }
 
 // matching takes from the network, or copies, what the arguments say.
