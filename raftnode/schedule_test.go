@@ -13,7 +13,7 @@ import (
 
 var (
 	scheduleSeed  = flag.Uint64("schedule.seed", 0, "the one seed that TestNothingIsLostOrDoubledWhateverHappens replays, with its trace; 0: all")
-	scheduleSeeds = flag.Uint64("schedule.seeds", 300, "how many seeds TestNothingIsLostOrDoubledWhateverHappens tries")
+	scheduleSeeds = flag.Uint64("schedule.seeds", 150, "how many seeds TestNothingIsLostOrDoubledWhateverHappens tries")
 )
 
 // Whatever is lost, doubled, delayed or crashes, and whoever joins or leaves meanwhile: no two members disagree, no
