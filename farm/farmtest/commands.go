@@ -18,13 +18,24 @@ type Step struct {
 }
 
 // Steps draws up to most commands about few objects, so that they meet: most have the right form, and many are
-// allowed. Clocks go back at times, as those of different nodes do.
+// allowed. Three sequences in four begin with a farm that can print, since few get that far by chance. Clocks go back
+// at times, as those of different nodes do.
 func Steps(most int) *rapid.Generator[[]Step] {
 	return rapid.Custom(func(t *rapid.T) []Step {
 		steps := make([]Step, rapid.IntRange(0, most).Draw(t, "steps"))
+		var given []farm.Command
+		if rapid.IntRange(0, 3).Draw(t, "bare") > 0 {
+			given = furniture()
+		}
 		for i := range steps {
+			var command farm.Command
+			if i < len(given) {
+				command = given[i]
+			} else {
+				command = Commands().Draw(t, "command")
+			}
 			steps[i] = Step{
-				Command: Commands().Draw(t, "command"),
+				Command: command,
 				Stamp: farm.Stamp{
 					At:    Start + farm.Time(i*1000+rapid.IntRange(-5000, 5000).Draw(t, "clock")),
 					Actor: "tester",
@@ -34,6 +45,19 @@ func Steps(most int) *rapid.Generator[[]Step] {
 		}
 		return steps
 	})
+}
+
+// furniture is two printers, two spools, and a job for each printer.
+func furniture() []farm.Command {
+	var commands []farm.Command
+	for _, n := range []farm.ID{"1", "2"} {
+		commands = append(commands,
+			farm.CreatePrinter{Text: farm.Text{ID: "p" + n, Name: "MK4"}, Company: "Prusa", Model: "MK4"},
+			farm.CreateFilament{Text: farm.Text{ID: "f" + n, Name: "blue"}, Type: "PLA", Color: "blue", Total: 1000 * farm.Gram},
+			farm.CreateJob{Text: farm.Text{ID: "j" + n, Name: "vase"}, PrinterID: "p" + n, FilamentID: "f" + n, Filepath: "vase.gcode", Weight: 100 * farm.Gram},
+		)
+	}
+	return commands
 }
 
 // Commands draws one command. The bigger kinds come more often: they need others before them.
@@ -72,7 +96,7 @@ func Commands() *rapid.Generator[farm.Command] {
 }
 
 func id(t *rapid.T, prefix string) farm.ID {
-	most := map[string]int{"p": 2, "f": 3, "j": 6}[prefix]
+	most := map[string]int{"p": 3, "f": 3, "j": 6}[prefix]
 	return farm.ID(fmt.Sprintf("%s%d", prefix, rapid.IntRange(1, most).Draw(t, prefix)))
 }
 
