@@ -8,10 +8,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"raft3d/internal/contract"
 )
 
 // patience bounds every wait here. Nothing is expected to take long; it is what a busy machine may need.
@@ -76,7 +81,36 @@ func call(client *http.Client, method, url, body string) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("%s %s: read the answer: %w", method, url, err)
 	}
-	return reply{status: resp.StatusCode, header: resp.Header, body: string(answer)}, nil
+	r := reply{status: resp.StatusCode, header: resp.Header, body: string(answer)}
+	return r, asDocumented(req, body, r)
+}
+
+// document is the OpenAPI document as the program serves it.
+var document = sync.OnceValues(func() (*contract.Document, error) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "httpapi", "openapi.json"))
+	if err != nil {
+		return nil, err
+	}
+	return contract.Parse(text)
+})
+
+// asDocumented says where an answer of a real node is not one that the document promises. Answers for which it has no
+// operation are left alone.
+func asDocumented(req *http.Request, body string, r reply) error {
+	d, err := document()
+	if err != nil {
+		return err
+	}
+	path := d.Operation(req.Method, req.URL.Path)
+	if path == "" {
+		return nil
+	}
+	sent := req.Header.Clone()
+	sent.Del("Content-Type") // the form type of curl -d, which is taken as JSON
+	return errors.Join(d.Violations(path, contract.Exchange{
+		Method: req.Method, URL: req.URL, Sent: sent, Body: body,
+		Status: r.status, Header: r.header, Answer: r.body,
+	})...)
 }
 
 // eventually waits until check returns nil; the last error that it returned says what was still missing.
