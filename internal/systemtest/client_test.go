@@ -63,7 +63,8 @@ func newClient(t testing.TB) *http.Client {
 	}
 }
 
-// call makes one request, as curl -d would send it where there is a body.
+// call makes one request, as curl -d would send it where there is a body. An answer that the OpenAPI document does not
+// promise is an error.
 func call(client *http.Client, method, url, body string) (reply, error) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -72,6 +73,15 @@ func call(client *http.Client, method, url, body string) (reply, error) {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	r, err := send(client, req)
+	if err != nil {
+		return reply{}, err
+	}
+	return r, asDocumented(req, body, r)
+}
+
+// send makes one request and reads the whole answer.
+func send(client *http.Client, req *http.Request) (reply, error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		return reply{}, err
@@ -79,10 +89,9 @@ func call(client *http.Client, method, url, body string) (reply, error) {
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return reply{}, fmt.Errorf("%s %s: read the answer: %w", method, url, err)
+		return reply{}, fmt.Errorf("%s %s: read the answer: %w", req.Method, req.URL, err)
 	}
-	r := reply{status: resp.StatusCode, header: resp.Header, body: string(answer)}
-	return r, asDocumented(req, body, r)
+	return reply{status: resp.StatusCode, header: resp.Header, body: string(answer)}, nil
 }
 
 // document is the OpenAPI document as the program serves it.
