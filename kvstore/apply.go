@@ -2,17 +2,19 @@ package kvstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-
-	"go.etcd.io/bbolt"
 )
 
-// Apply executes cmds in order and stores index, which is that of the last of them, and meta, in one transaction. A
-// nil meta keeps the stored one. results[i] is what became of cmds[i]: a farm.Result, or a *farm.Error for one that
-// was refused and changed nothing. The Result's object is the caller's, and must not be written to.
+// Apply executes cmds in order and takes up their effects, index, which is that of the last of them, and meta, all or
+// nothing. A nil meta keeps the one before. results[i] is what became of cmds[i]: a farm.Result, or a *farm.Error for
+// one that was refused and changed nothing. The Result's object is the caller's, and must not be written to.
 //
-// An error means that the store is broken and must not be used again; nothing of the batch was stored. An index that
-// was applied before is a broken invariant of the caller, and panics.
+// Whoever reads from now on sees these effects; the file gets them with those of later calls in one transaction, when
+// somebody wants to read it, or when they have become many.
+//
+// An error means that the store is broken and must not be used again. An index that was applied before is a broken
+// invariant of the caller, and panics.
 func (s *Store) Apply(index uint64, cmds [][]byte, meta []byte) (results []any, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -22,23 +24,83 @@ func (s *Store) Apply(index uint64, cmds [][]byte, meta []byte) (results []any, 
 	if index <= s.head.Applied { // head is written under writing too, so reading it needs no more
 		panic(fmt.Sprintf("apply: index %d after %d", index, s.head.Applied))
 	}
-	meta = bytes.Clone(meta)
-	var b *batch
-	err = s.current.db.Update(func(tx *bbolt.Tx) error {
-		b = newBatch(tx, s.head, &s.memo, s.limits)
-		results = make([]any, len(cmds))
-		for i, cmd := range cmds {
-			if results[i], err = b.execute(cmd); err != nil {
-				return err
-			}
-		}
-		b.head.Applied = index
-		return b.flush(meta)
-	})
-	if err != nil {
+	if results, err = s.execute(index, cmds, bytes.Clone(meta)); err != nil {
 		return nil, fmt.Errorf("apply up to index %d: %w", index, err)
 	}
-	b.remember()
-	s.publish(b.head, meta)
 	return results, nil
+}
+
+func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any, err error) {
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	b := s.pending
+	if b == nil {
+		tx, err := s.current.db.Begin(false)
+		if err != nil {
+			return nil, err
+		}
+		b = newBatch(tx, s.head, &s.memo, s.limits)
+		s.pending = b
+	}
+	results = make([]any, len(cmds))
+	for i, cmd := range cmds {
+		if results[i], err = b.execute(cmd); err != nil {
+			s.pending, s.broken = nil, errors.Join(err, b.tx.Rollback())
+			return nil, s.broken
+		}
+	}
+	b.head.Applied = index
+	if meta != nil {
+		b.meta = meta
+	}
+	s.publish(b.head, meta)
+	if b.commands += len(cmds); b.commands >= maxPending || b.eventBytes >= maxPendingBytes {
+		if err := s.flush(); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// What waits for the file is bounded: a transaction of that many commands takes some milliseconds, in which nothing is
+// applied, and that many bytes of events are in memory about three times.
+const (
+	maxPending      = 1024
+	maxPendingBytes = 2 << 20
+)
+
+// catchUp sees to it that the file has all that was applied before the call.
+func (s *Store) catchUp() error {
+	s.mu.Lock()
+	behind := s.behind && !s.closed
+	s.mu.Unlock()
+	if !behind {
+		return nil
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.isClosed() {
+		return ErrClosed
+	}
+	return s.flush()
+}
+
+// flush writes what is pending in one transaction. It must be called with writing held. After an error the store is
+// broken.
+func (s *Store) flush() error {
+	b := s.pending
+	if b == nil || s.broken != nil {
+		return s.broken
+	}
+	s.pending = nil
+	if s.broken = b.commit(s.current.db); s.broken != nil {
+		return s.broken
+	}
+	b.remember()
+	s.mu.Lock()
+	s.head = b.head // which now counts the events too
+	s.behind = false
+	s.mu.Unlock()
+	return nil
 }

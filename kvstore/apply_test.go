@@ -193,6 +193,9 @@ func TestWhatIsNoCommandIsARefusalTheSameEverywhere(t *testing.T) {
 // alter changes a stored object behind the store's back, as a bad disk or a bug would.
 func alter(t testing.TB, s *Store, kind farm.Kind, from, to string) {
 	t.Helper()
+	if err := s.catchUp(); err != nil {
+		t.Fatal(err)
+	}
 	found := false
 	err := s.current.db.Update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(objectBucket(kind))

@@ -14,12 +14,18 @@ import (
 	"raft3d/farm"
 )
 
-// batch is the commands of one Apply on their way into one transaction. It is the farm.Reader that they are decided
-// on: what is stored, and over it what the batch has changed so far. Each object is read and decoded once, and
-// written once, at the end, in order of keys, so that bbolt touches each page once.
+// batch is the commands of one Apply or several on their way into one transaction. It is the farm.Reader that they are
+// decided on: what is stored, and over it what the batch has changed so far. Each object is read and decoded once, and
+// written once, at the end, in order of keys, so that bbolt touches each page once. That pays: with one job a spool and
+// printer.
 type batch struct {
-	tx   *bbolt.Tx
+	tx   *bbolt.Tx // of the state before the batch, to read; in flush, the one to write
 	head head
+	meta []byte // nil: as it is stored
+
+	commands   int
+	eventBytes int // of events
+
 	memo *memo
 	limits
 	err error // what a read met; a farm.Reader cannot say it
@@ -83,6 +89,13 @@ func (b *batch) execute(cmd []byte) (result any, err error) {
 
 // decide returns a farm.Result or a *farm.Error.
 func (b *batch) decide(c farm.Command, stamp farm.Stamp) any {
+	defer func() {
+		// The rules panic at a farm that cannot be, such as one where a stored spool is not found: here because reading
+		// it failed, which b.err says better.
+		if b.err != nil {
+			_ = recover()
+		}
+	}()
 	changes, err := farm.Decide(b, c, stamp)
 	if b.err != nil {
 		return nil
@@ -150,6 +163,7 @@ func (b *batch) record(c *farm.Change, stamp *farm.Stamp, before []byte) (object
 	b.scratch = encoded
 	encoded = bytes.Clone(encoded)
 	b.events = append(b.events, event{b.head.Revision, encoded})
+	b.eventBytes += len(encoded)
 	if object == nil {
 		return nil, nil
 	}
@@ -210,8 +224,19 @@ func adjust(n *uint64, was, is bool) {
 	}
 }
 
+// commit puts the batch into the file. The batch is of no use afterwards but to remember.
+func (b *batch) commit(db *bbolt.DB) error {
+	if err := b.tx.Rollback(); err != nil {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		b.tx = tx
+		return b.flush()
+	})
+}
+
 // flush writes what the batch changed, in order of keys.
-func (b *batch) flush(meta []byte) error {
+func (b *batch) flush() error {
 	for _, k := range farm.Kinds {
 		if err := b.flushObjects(k); err != nil {
 			return err
@@ -223,8 +248,8 @@ func (b *batch) flush(meta []byte) error {
 		}
 	}
 	bucket := b.tx.Bucket(metaBucket)
-	if meta != nil {
-		if err := bucket.Put(raftKey, meta); err != nil {
+	if b.meta != nil {
+		if err := bucket.Put(raftKey, b.meta); err != nil {
 			return fmt.Errorf("store meta: %w", err)
 		}
 	}

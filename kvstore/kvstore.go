@@ -2,11 +2,13 @@
 //
 // There are two nouns. The Store is the state machine: it applies the commands of the log in order, makes snapshots
 // and takes them. The DB is the farm as the cluster has agreed on it: Do puts a command into the log and waits for
-// what became of it, View shows one consistent state, as fresh as is asked for, Backup copies it. A third, the batch, stands inside:
-// one call of Apply, one transaction.
+// what became of it, View shows one consistent state, as fresh as is asked for, Backup copies it. A third, the batch,
+// stands inside: what was applied since the file was last written, and becomes one transaction when somebody wants to
+// read, or when it has grown (docs/decisions/0010).
 //
 // It promises:
-//   - One Apply is one transaction: all its commands, the index and the meta, or nothing.
+//   - The file has the effects of the first so many calls of Apply, with the index and the meta of the last of them,
+//     and nothing of the others. Whoever reads sees all that was applied before.
 //   - Stores that were given the same commands hold the same objects, revisions and running hash, however the
 //     commands were cut into batches, and whatever snapshots and restarts came between.
 //   - Apply takes any bytes. What is no command is a refusal, the same everywhere, and changes nothing but the index.
@@ -72,11 +74,14 @@ type Store struct {
 	log    *slog.Logger
 	limits limits
 
-	writing sync.Mutex // held by Apply, Restore, Sync and Close, each from its beginning to its end
+	writing sync.Mutex // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
 	memo    memo       // guarded by writing
+	pending *batch     // guarded by writing: what was applied and is not in the file yet; nil: nothing
+	broken  error      // guarded by writing: what became of the write after which the store must not be used
 
 	mu      sync.Mutex
 	current *file         // guarded by mu, like all that follows
+	behind  bool          // pending has what a reader of the file would miss
 	head    head          // as the last Apply or Restore left it
 	meta    []byte        // the same; never written to, only replaced
 	changed chan struct{} // closed when head moves; nil: nobody waits
@@ -171,10 +176,11 @@ func (s *Store) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// publish makes what was committed the state that all see, and wakes those who wait for it.
+// publish makes what was applied the state that all see, and wakes those who wait for it.
 func (s *Store) publish(h head, meta []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.behind = true
 	s.head = h
 	if meta != nil {
 		s.meta = meta
@@ -215,8 +221,12 @@ func (s *Store) awaitRevision(ctx context.Context, revision uint64) error {
 	}
 }
 
-// read calls fn in a read transaction. The file stays open until fn returns, also when Restore replaces it.
+// read calls fn in a read transaction that has all that was applied before the call. The file stays open until fn
+// returns, also when Restore replaces it.
 func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
+	if err := s.catchUp(); err != nil {
+		return err
+	}
 	f, err := s.hold()
 	if err != nil {
 		return err
@@ -261,6 +271,9 @@ func (s *Store) Sync() error {
 	if s.isClosed() {
 		return ErrClosed
 	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
 	if err := s.current.db.Sync(); err != nil {
 		return fmt.Errorf("sync state: %w", err)
 	}
@@ -279,8 +292,9 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.wake()
 	s.mu.Unlock()
+	err := s.flush()
 	s.readers.Wait()
-	if err := s.current.db.Close(); err != nil {
+	if err = errors.Join(err, s.current.db.Close()); err != nil {
 		return fmt.Errorf("close state: %w", err)
 	}
 	return nil

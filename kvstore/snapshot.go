@@ -77,6 +77,9 @@ func (s *Store) Restore(r io.Reader) error {
 	if s.isClosed() {
 		return ErrClosed
 	}
+	if err := s.flush(); err != nil { // so that readers need not wait for us
+		return fmt.Errorf("restore: %w", err)
+	}
 	db, h, meta, err := s.receive(r)
 	if err != nil {
 		return fmt.Errorf("restore: %w", errors.Join(err, removeIfThere(s.path(incomingFile))))

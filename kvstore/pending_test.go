@@ -1,0 +1,88 @@
+package kvstore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"raft3d/farm"
+	"raft3d/farm/farmtest"
+)
+
+// inFile is the index that the file has, whatever is pending.
+func inFile(t testing.TB, s *Store) (index uint64) {
+	t.Helper()
+	err := s.current.db.View(func(tx *bbolt.Tx) error {
+		h, err := readHead(tx)
+		index = h.Applied
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return index
+}
+
+func TestWhatIsAppliedReachesTheFileWhenItIsReadOrHasGrown(t *testing.T) {
+	s := newStore(t)
+	index := uint64(0)
+	creations := func(n int, notes string) {
+		var cmds [][]byte
+		for range n {
+			index++
+			p := printer(farm.ID(fmt.Sprint("p", index)))
+			p.Notes = notes
+			cmds = append(cmds, encode(t, p, farm.Stamp{At: farmtest.Start}))
+		}
+		apply(t, s, index, cmds...)
+	}
+	creations(3, "")
+	creations(4, "")
+	if got := inFile(t, s); got != 0 {
+		t.Errorf("the file was written up to index %d, and nobody has looked", got)
+	}
+	if got, _ := s.Applied(); got != 7 {
+		t.Errorf("%d is applied, want 7", got)
+	}
+	if got := len(shopOn(t, s).list(farm.Query{Kind: farm.KindPrinter})); got != 7 {
+		t.Errorf("a reader sees %d printers, want 7", got)
+	}
+	if got := inFile(t, s); got != 7 {
+		t.Errorf("after a reader the file has index %d, want 7", got)
+	}
+	creations(maxPending, "")
+	if got := inFile(t, s); got != index {
+		t.Errorf("after %d commands the file has index %d, want %d", maxPending, got, index)
+	}
+	before := index
+	for range maxPending - 1 {
+		creations(1, strings.Repeat("x", 2000))
+	}
+	if got := inFile(t, s); got == before {
+		t.Errorf("after %d commands of 2 kB the file still has index %d", index-before, got)
+	}
+}
+
+func TestAStoreWhoseFileIsDamagedStopsAndStillCloses(t *testing.T) {
+	s := busy(t)
+	alter(t, s.store, farm.KindFilament, `{"id"`, `["id"`)
+	index, _ := s.store.Applied()
+	stamp := farm.Stamp{At: farmtest.Start}
+	if _, err := s.store.Apply(index+1, [][]byte{encode(t, printer("p9"), stamp), encode(t, to("j1", farm.Done), stamp)}, nil); err == nil {
+		t.Fatal("a job was done from a spool that can't be read")
+	}
+	if _, err := s.store.Apply(index+2, nil, nil); err == nil {
+		t.Fatal("the store goes on after it broke")
+	}
+	if now, _ := s.store.Applied(); now != index {
+		t.Errorf("index %d is applied, was %d", now, index)
+	}
+	if err := s.store.Sync(); err == nil {
+		t.Error("a broken store says that it is on the disk")
+	}
+	if err := s.store.Close(); err == nil {
+		t.Error("a broken store closes without a word")
+	}
+}
