@@ -281,9 +281,11 @@ func (n *Node) remove1(ctx context.Context, m Member, force bool) error {
 		}
 	}
 	if have.id == n.id {
-		if _, err := n.handOver(ctx, 0); err == nil {
-			return errNotLeader // the new leader removes this one, without a gap
+		// Never by itself: its log may be the longest, and its vote needed by one that it could not vote for.
+		if _, err := n.handOver(ctx, 0); err != nil {
+			return n.unlessNew(err)
 		}
+		return errNotLeader // the new leader removes this one, without a gap
 	}
 	return n.change(ctx, MemberChange_REMOVE, have.record())
 }

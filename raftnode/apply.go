@@ -127,6 +127,11 @@ func (n *Node) configure(cc *raftpb.ConfChangeV2) (conf *raftpb.ConfState, err e
 		n.setPeer(r.MemberId, r.Raft) // before raft speaks to it
 	}
 	index := n.applier.index
+	// A member acts on a configuration only once it would still have it after a crash: whoever was removed is gone
+	// then, and nobody could be elected by the votes of the old one.
+	if err := n.syncCommit(); err != nil {
+		return nil, fmt.Errorf("apply membership change at index %d: %w", index, err)
+	}
 	if !n.onLoop(func(c *core) { conf = c.configure(cc, index) }) {
 		return nil, fmt.Errorf("apply membership change at index %d: the node stops", index)
 	}

@@ -242,7 +242,7 @@ func (c *core) emit(m *raftpb.Message) {
 		c.applying += len(m.GetEntries())
 		c.out.applies = append(c.out.applies, m)
 	default:
-		c.out.messages = append(c.out.messages, m)
+		c.tell(m)
 	}
 }
 
@@ -284,7 +284,7 @@ func (c *core) respond(m *raftpb.Message) {
 		if r.GetTo() == c.id {
 			_ = c.rn.Step(r) // it fails where this member was removed meanwhile: then nobody wants the answer
 		} else {
-			c.out.messages = append(c.out.messages, r)
+			c.tell(r)
 		}
 	}
 }

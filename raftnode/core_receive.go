@@ -19,6 +19,7 @@ func (c *core) receive(m *raftpb.Message) {
 		return // the reader asks again
 	}
 	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
+	c.believe(m)
 }
 
 // refuse says why a message must not reach raft; empty: it may.
@@ -32,6 +33,8 @@ func (c *core) refuse(m *raftpb.Message) string {
 			return "it names a committed entry that this log does not have"
 		}
 	case raftpb.MsgApp:
+		// A repeated message is refused too while an entry that it has is on its way to the disk, over an older one that
+		// storage still shows: the leader sends it again.
 		for _, e := range m.GetEntries() {
 			if e.GetIndex() > c.commit {
 				break

@@ -22,8 +22,13 @@ func (n *Node) runLog() {
 		case <-n.stop:
 			return
 		case <-n.toLog.ready:
+		case n.syncing = <-n.syncs:
 		}
-		if err := n.writeLog(n.toLog.take()); err != nil {
+		err := n.writeLog(n.toLog.take())
+		if err == nil {
+			err = n.answerSync()
+		}
+		if err != nil {
 			n.fail(fmt.Errorf("write the log: %w", err)) // never retried: the kernel may have dropped the page
 			return
 		}
@@ -84,6 +89,33 @@ func (n *Node) appendAll(messages []*raftpb.Message) error {
 	return nil
 }
 
+// answerSync puts on the disk what the log keeps in memory, a commit index, where apply waits for that.
+func (n *Node) answerSync() error {
+	if n.syncing == nil {
+		return nil
+	}
+	err := n.disk.Sync()
+	n.syncing <- err
+	n.syncing = nil
+	return err
+}
+
+// syncCommit returns once it is on the disk how far the log is committed. Apply calls it.
+func (n *Node) syncCommit() error {
+	done := make(chan error, 1)
+	select {
+	case n.syncs <- done:
+	case <-n.stop:
+		return n.stoppedError(Unknown)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-n.stop:
+		return n.stoppedError(Unknown)
+	}
+}
+
 // hardState is what an append asks to be kept besides entries; nil: nothing.
 func hardState(m *raftpb.Message) *raftpb.HardState {
 	h := &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
@@ -105,13 +137,21 @@ func (n *Node) install(m *raftpb.Message) error {
 	}
 	done := make(chan error, 1)
 	n.toApply.put(applyJob{restore: metadata, restored: done})
-	select {
-	case err := <-done:
-		if err != nil {
+	for restored := false; !restored; {
+		// Apply may wait for this goroutine on the way, with a membership change that lies before the snapshot.
+		if err := n.answerSync(); err != nil {
 			return err
 		}
-	case <-n.stop:
-		return nil
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+			restored = true
+		case n.syncing = <-n.syncs:
+		case <-n.stop:
+			return nil
+		}
 	}
 	n.add(func(in *input) {
 		in.stored = append(in.stored, m)

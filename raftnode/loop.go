@@ -52,9 +52,10 @@ func (n *Node) runLoop() {
 			}
 			n.tellLeader(lead)
 		}
-		// A removed member stays for a moment, so that what it still owes the others leaves it.
+		// A removed member stays until a peer refuses it: before that those that remain may not know, and need its vote
+		// to find out. It goes by itself where none of them answers for long.
 		if ticks > 0 && n.amRemoved() {
-			if gone += ticks; gone > n.core.electionTicks/2 {
+			if gone += ticks; gone > 20*n.core.electionTicks {
 				n.fail(ErrRemoved)
 			}
 		}

@@ -36,7 +36,9 @@ type Node struct {
 
 	toLog   *mailbox[logJob]
 	toApply *mailbox[applyJob]
-	wake    chan struct{} // the loop has something to do
+	syncs   chan chan<- error // apply wants the commit index on the disk; each gets one answer
+	syncing chan<- error      // owned by the log goroutine: the one that it has to answer; nil: none
+	wake    chan struct{}     // the loop has something to do
 
 	mu            sync.Mutex
 	in            input                    // guarded by mu: for the loop's next step
@@ -101,7 +103,7 @@ func Start(cfg Config, disk *wal.Log, rec wal.Recovered, sm StateMachine) (*Node
 	n := &Node{
 		cfg: cfg, id: rec.Identity.MemberID, clusterID: rec.Identity.ClusterID, disk: disk, sm: sm,
 		logger: cfg.Logger, peers: map[uint64]string{},
-		toLog: newMailbox[logJob](), toApply: newMailbox[applyJob](), wake: make(chan struct{}, 1),
+		toLog: newMailbox[logJob](), toApply: newMailbox[applyJob](), syncs: make(chan chan<- error), wake: make(chan struct{}, 1),
 		waiters: map[uint64]chan<- result{}, changeWaiters: map[uint64]chan<- result{}, nextSequence: 1, nextChange: 1,
 		rounds: map[uint64]*readRound{}, snapshotWanted: make(chan struct{}, 1), stop: make(chan struct{}), loopEnded: make(chan struct{}),
 	}

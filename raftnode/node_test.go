@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ type listState struct {
 	mu sync.Mutex
 	listRecord
 	failAt uint64 // Apply fails from this index on; 0: never
+	full   int    // the disk is full for so many snapshots more
 }
 
 type listRecord struct {
@@ -74,13 +76,25 @@ func (s *listState) commands() []string {
 func (s *listState) Snapshot(fn func(uint64, []byte, io.WriterTo) error) error {
 	s.mu.Lock()
 	r := s.listRecord
+	full := s.full > 0
+	if full {
+		s.full--
+	}
 	s.mu.Unlock()
+	if full {
+		return fn(r.Index, r.Meta, onFullDisk{})
+	}
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(r); err != nil {
 		return err
 	}
 	return fn(r.Index, r.Meta, &b)
 }
+
+// onFullDisk is a state whose snapshot finds no room.
+type onFullDisk struct{}
+
+func (onFullDisk) WriteTo(io.Writer) (int64, error) { return 0, syscall.ENOSPC }
 
 func (s *listState) Restore(r io.Reader) error {
 	b, err := io.ReadAll(r)
@@ -119,6 +133,7 @@ type testNode struct {
 }
 
 func newTestCluster(t testing.TB) *testCluster {
+	t.TempDir() // the first one has all of them removed, which must come after the nodes have stopped
 	c := &testCluster{t: t, clusterID: NewID(), nodes: map[string]*testNode{}}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
@@ -438,6 +453,26 @@ func TestASlowFollowerCatchesUpBySnapshot(t *testing.T) {
 	}
 }
 
+func TestASnapshotThatFindsTheDiskFullStopsNothing(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.found("node1", func(c *Config) { c.SnapshotEntries = 5 })
+	n.state.mu.Lock()
+	n.state.full = 1
+	n.state.mu.Unlock()
+	for i := range 50 {
+		c.propose(n, fmt.Sprint(i))
+	}
+	eventually(t, "a snapshot was tried", func() (bool, any) {
+		n.state.mu.Lock()
+		defer n.state.mu.Unlock()
+		return n.state.full == 0, n.state.full
+	})
+	c.propose(n, "goes on")
+	if index, _, _, err := n.node.TakeSnapshot(c.soon()); err != nil || index == 0 {
+		t.Fatalf("with room again: snapshot %d, %v", index, err)
+	}
+}
+
 func TestAllNodesCrashAtOnceAndComeBackWithEverything(t *testing.T) {
 	c := newTestCluster(t)
 	small := func(c *Config) { c.KeepEntries, c.SnapshotEntries = 8, 30 }
@@ -510,6 +545,47 @@ func TestARemovedMemberStopsAndSaysWhy(t *testing.T) {
 	}
 	if err := lead.node.Err(); !errors.Is(err, ErrRemoved) {
 		t.Fatalf("the removed member came back and stopped with %v, want ErrRemoved", err)
+	}
+}
+
+// Either may go, through either, and the one that stays goes on, also when it crashes in the very moment.
+func TestOfTwoVotersOneStaysAndGoesOn(t *testing.T) {
+	for _, who := range []string{"leader", "follower"} {
+		for _, via := range []string{"leader", "follower"} {
+			for _, crash := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s removed at the %s, crash %v", who, via, crash), func(t *testing.T) {
+					t.Parallel()
+					c := newTestCluster(t)
+					n1 := c.found("node1")
+					c.join("node2", n1)
+					pick := map[string]*testNode{"leader": c.leader()}
+					for _, n := range c.nodes {
+						if n != pick["leader"] {
+							pick["follower"] = n
+						}
+					}
+					goes, asked := pick[who], pick[via]
+					stays := c.nodes[map[string]string{"node1": "node2", "node2": "node1"}[goes.name]]
+					c.propose(asked, "before")
+					if err := asked.node.RemoveMember(c.soon(), goes.name, false); err != nil {
+						t.Fatal(err)
+					}
+					if crash {
+						stays.crash()
+						stays.start()
+					}
+					c.propose(stays, "after")
+					select {
+					case <-goes.node.Done():
+					case <-c.soon().Done():
+						t.Fatalf("the removed member runs on: %+v", goes.node.Status())
+					}
+					if err := goes.node.Err(); !errors.Is(err, ErrRemoved) {
+						t.Fatalf("the removed member stopped with %v, want ErrRemoved", err)
+					}
+				})
+			}
+		}
 	}
 }
 
