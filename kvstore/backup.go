@@ -27,10 +27,10 @@ const (
 	backupVersion = "1"
 )
 
-// revisionGap is how far the revisions of a restored farm begin beyond those of its backup. Between the backup and its
+// RevisionGap is how far the revisions of a restored farm begin beyond those of its backup. Between the backup and its
 // restore the old cluster may have gone on: a client's cursor or ETag from that time means something else now, and must
 // not look as if it did not. No farm makes a thousand million changes in between.
-const revisionGap = 1_000_000_000
+const RevisionGap = 1_000_000_000
 
 // maxBackupLine bounds the header, in bytes.
 const maxBackupLine = 64 << 10
@@ -112,7 +112,7 @@ func (u *untilDone) Write(b []byte) (n int, err error) {
 
 // ReadBackup makes of a backup the state that a new cluster begins with, dir/state.db, synced (the directory is the
 // caller's to sync): objects, history and keys as they were, at index 0, without a meta, and at a revision that is
-// revisionGap beyond. It reads r to its end, and leaves nothing behind where it returns an error: where dir has a state
+// RevisionGap beyond. It reads r to its end, and leaves nothing behind where it returns an error: where dir has a state
 // already, or the backup is damaged, cut short, or of a form or format that this program does not know.
 func ReadBackup(r io.Reader, dir string) (BackupInfo, error) {
 	info, err := readBackup(r, dir)
@@ -220,7 +220,7 @@ func beginAnew(path string, info BackupInfo) (err error) {
 		return fmt.Errorf("its header says %+v, its state is %+v", info, found)
 	}
 	h.Applied = 0
-	h.Revision += revisionGap
+	h.Revision += RevisionGap
 	err = db.Update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(metaBucket)
 		return errors.Join(bucket.Delete(raftKey), bucket.Put(headKey, h.encode()))

@@ -72,10 +72,10 @@ func TestABackupBringsEverythingToANewCluster(t *testing.T) {
 	if r, err := next.keyed("k", to("j2", farm.Canceled)); err != nil || !r.Replayed || r.Revision != revision {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if r := next.must(printer("new")); r.Revision != revision+revisionGap+1 {
+	if r := next.must(printer("new")); r.Revision != revision+RevisionGap+1 {
 		t.Fatalf("the first change has revision %d", r.Revision)
 	}
-	if got := next.revisions(farm.EventQuery{Since: revision}); len(got) != 1 || got[0] != revision+revisionGap+1 {
+	if got := next.revisions(farm.EventQuery{Since: revision}); len(got) != 1 || got[0] != revision+RevisionGap+1 {
 		t.Fatalf("after the backup are %v", got)
 	}
 	if got := next.revisions(farm.EventQuery{Since: revision - 1}); len(got) != 2 {
@@ -88,7 +88,7 @@ func TestABackupBringsEverythingToANewCluster(t *testing.T) {
 
 // afterGap is a dump with its own revision raised.
 func afterGap(dump string, revision uint64) string {
-	raised := fmt.Sprint(revision + revisionGap)
+	raised := fmt.Sprint(revision + RevisionGap)
 	dump = regexp.MustCompile(fmt.Sprintf(`^%d `, revision)).ReplaceAllString(dump, raised+" ")
 	return strings.Replace(dump, fmt.Sprintf("Revision:%d ", revision), "Revision:"+raised+" ", 1)
 }

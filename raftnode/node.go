@@ -131,9 +131,13 @@ func Start(cfg Config, disk *wal.Log, rec wal.Recovered, sm StateMachine) (*Node
 func (n *Node) recover(rec wal.Recovered) error {
 	index, _ := n.sm.Applied()
 	if rec.Identity.Founder && rec.Snapshot == nil && len(rec.Entries) == 0 {
-		if err := n.found(&rec); err != nil {
-			return fmt.Errorf("found the cluster: %w", err)
+		self := &MemberRecord{MemberId: n.id, Name: n.cfg.Name, Raft: n.cfg.RaftAddr, Http: n.cfg.HTTPAddr}
+		hard, metadata, bytes, err := found(n.disk, n.sm, self)
+		if err != nil {
+			return err
 		}
+		rec.HardState, rec.Snapshot = hard, metadata
+		n.remember(snapshotInfo{metadata.GetIndex(), metadata.GetTerm(), bytes})
 	} else if rec.Snapshot != nil {
 		if index < rec.Snapshot.GetIndex() {
 			if err := n.restore(rec.Snapshot); err != nil {
@@ -178,36 +182,6 @@ func (n *Node) recover(rec wal.Recovered) error {
 		intn: rand.IntN, log: n.logger, raftLog: raftLog{n.logger},
 	})
 	return err
-}
-
-// found begins a new cluster with this node as its only member. Its log begins behind a snapshot that holds the
-// first configuration: whoever joins later gets it with the state, never by guessing. A crash anywhere in here
-// leaves a directory in which it is done again.
-func (n *Node) found(rec *wal.Recovered) error {
-	self := &MemberRecord{MemberId: n.id, Name: n.cfg.Name, Raft: n.cfg.RaftAddr, Http: n.cfg.HTTPAddr}
-	m, err := foundingMembers(self)
-	if err != nil {
-		return err
-	}
-	meta, err := m.encode()
-	if err != nil {
-		return err
-	}
-	const first = 1
-	if _, err := n.sm.Apply(first, nil, meta); err != nil {
-		return err
-	}
-	info, metadata, err := n.writeSnapshot()
-	if err != nil {
-		return err
-	}
-	if err := n.disk.MarkSnapshot(metadata); err != nil {
-		return err
-	}
-	one := uint64(first)
-	rec.HardState, rec.Snapshot = &raftpb.HardState{Term: &one, Vote: new(uint64), Commit: &one}, metadata
-	n.remember(info)
-	return n.disk.Append(rec.HardState, nil)
 }
 
 // Propose has the cluster agree on cmd and waits until it is applied on this node; it returns what the

@@ -63,7 +63,7 @@ func (n *Node) TakeSnapshot(ctx context.Context) (index, term uint64, bytes int6
 	case n.latest.index:
 		return n.latest.index, n.latest.term, n.latest.bytes, nil
 	}
-	info, metadata, err := n.writeSnapshot()
+	metadata, bytes, err := writeSnapshot(n.disk, n.sm)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -77,6 +77,7 @@ func (n *Node) TakeSnapshot(ctx context.Context) (index, term uint64, bytes int6
 	if err != nil {
 		return 0, 0, 0, err
 	}
+	info := snapshotInfo{metadata.GetIndex(), metadata.GetTerm(), bytes}
 	n.remember(info)
 	n.seen.taken.Add(1)
 	n.logger.Info("took a snapshot", "index", info.index, "bytes", info.bytes)
@@ -90,17 +91,16 @@ func (n *Node) remember(info snapshotInfo) {
 	n.seen.snapshotBytes.Store(info.bytes)
 }
 
-// writeSnapshot writes the file; the record that makes it count comes after.
-func (n *Node) writeSnapshot() (info snapshotInfo, metadata *raftpb.SnapshotMetadata, err error) {
-	err = n.sm.Snapshot(func(index uint64, meta []byte, state io.WriterTo) error {
+// writeSnapshot writes the file of a snapshot; the record that makes it count comes after.
+func writeSnapshot(disk *wal.Log, sm StateMachine) (metadata *raftpb.SnapshotMetadata, bytes int64, err error) {
+	err = sm.Snapshot(func(index uint64, meta []byte, state io.WriterTo) error {
 		if metadata, err = snapshotMetadata(index, meta); err != nil {
 			return err
 		}
-		bytes, err := n.disk.WriteSnapshot(metadata, state)
-		info = snapshotInfo{index, metadata.GetTerm(), bytes}
+		bytes, err = disk.WriteSnapshot(metadata, state)
 		return err
 	})
-	return info, metadata, err
+	return metadata, bytes, err
 }
 
 // snapshotMetadata is what raft needs to know of a state, from the record that is stored with it.

@@ -28,6 +28,7 @@ type options struct {
 	snapshotBytes       int64  // WAL growth that asks for a snapshot
 	snapshotEntries     uint64 // entries that ask for a snapshot; 0: only bytes count
 	minFree             int64  // bytes that the data directory's disk must have free
+	history             uint64 // changes that are kept for the feed
 
 	insecure  bool
 	logLevel  slog.Level
@@ -44,6 +45,7 @@ const (
 	minHeartbeat         = 5 * time.Millisecond
 	defaultElection      = time.Second
 	defaultSnapshotBytes = 64 << 20
+	defaultHistory       = 1_000_000
 	defaultMinFree       = 64 << 20 // two preallocated WAL segments of 16 MiB, and as much again to end in order
 )
 
@@ -85,6 +87,7 @@ func flagsWith(file *configFile) []cli.Flag {
 		number("snapshot-bytes", defaultSnapshotBytes, "`BYTES` growth of the log after which a snapshot is taken"),
 		number("snapshot-entries", 0, "`COUNT` of log entries after which a snapshot is taken; 0: only bytes count"),
 		number("min-free", defaultMinFree, "`BYTES` free on the disk, beside room for a snapshot, under which nothing new is created"),
+		number("history", defaultHistory, "`COUNT` of changes that the feed keeps, the newest; all nodes may differ in it"),
 		yes("insecure", "listen on more than loopback, although whoever reaches the node may do everything"),
 		text("log-level", "info", "`LEVEL` what is logged at least: debug, info, warn or error"),
 		text("log-format", "text", "`FORMAT` how it is logged: text or json"),
@@ -93,6 +96,13 @@ func flagsWith(file *configFile) []cli.Flag {
 
 // memberName is what a member may be called; it is the identifiers' alphabet, since the name stands in URLs.
 var memberName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+
+func checkName(id string) error {
+	if !memberName.MatchString(id) || id == "." || id == ".." {
+		return usagef("-id=%s: a name has 1 to 64 characters of A-Z a-z 0-9 . _ ~ -", id)
+	}
+	return nil
+}
 
 // optionsOf reads the flags of c and refuses, with a usageError, what cannot work.
 func optionsOf(c *cli.Command) (options, error) {
@@ -115,11 +125,12 @@ func optionsOf(c *cli.Command) (options, error) {
 		snapshotBytes:   c.Int64("snapshot-bytes"),
 		snapshotEntries: uint64(max(0, c.Int64("snapshot-entries"))),
 		minFree:         c.Int64("min-free"),
+		history:         uint64(max(0, c.Int64("history"))),
 		insecure:        c.Bool("insecure"),
 		logFormat:       c.String("log-format"),
 	}
-	if !memberName.MatchString(o.id) || o.id == "." || o.id == ".." {
-		return o, usagef("-id=%s: a name has 1 to 64 characters of A-Z a-z 0-9 . _ ~ -", o.id)
+	if err := checkName(o.id); err != nil {
+		return o, err
 	}
 	if o.dataDir == "" {
 		o.dataDir = filepath.Join("data", o.id)
@@ -136,6 +147,9 @@ func optionsOf(c *cli.Command) (options, error) {
 	}
 	if o.snapshotBytes <= 0 || c.Int64("snapshot-entries") < 0 || o.minFree < 0 {
 		return o, usagef("-snapshot-bytes must be over 0, -snapshot-entries and -min-free at least 0")
+	}
+	if o.history == 0 {
+		return o, usagef("-history=%d: at least 1 change must be kept; %d are usual", c.Int64("history"), defaultHistory)
 	}
 	var err error
 	if o.join, err = joinAddresses(c.String("join")); err != nil {

@@ -105,7 +105,7 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("look for the seal of %s: %w", s.state, err)
 	}
-	if s.store, err = kvstore.Open(o.dataDir, kvstore.Options{Keep: intact, Logger: log}); err != nil {
+	if s.store, err = kvstore.Open(o.dataDir, kvstore.Options{Keep: intact, Logger: log, History: o.history}); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.dataDir, err)
 	}
 

@@ -34,7 +34,7 @@ func verbs() []verb {
 	return slices.Concat(
 		[]verb{printerVerbs(), filamentVerbs(), jobVerbs(), eventsVerb()},
 		clusterVerbs(),
-		[]verb{backupVerb(), configVerbs()},
+		[]verb{backupVerb(), restoreVerb(), recoverVerb(), configVerbs()},
 	)
 }
 
