@@ -37,6 +37,12 @@ type cluster struct {
 	acked    int               // the length of history that was acknowledged to somebody
 	leaders  map[uint64]uint64 // by term
 	records  map[uint64][]byte // the members' record, by applied index
+
+	realDisks bool   // each member's log is the production wal's
+	root      string // of all directories; empty: there is none yet
+	dirs      int
+
+	happened map[string]int // how often what is of interest has
 }
 
 // packet is a message on its way.
@@ -52,8 +58,14 @@ func newCluster(t testing.TB, seed uint64) *cluster {
 		t: t, cuts: map[[2]uint64]bool{}, rng: rand.New(rand.NewPCG(seed, 0)),
 		electionTicks: 50, keepEntries: 100,
 		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, records: map[uint64][]byte{},
+		happened: map[string]int{},
 	}
 }
+
+func (c *cluster) count(what string) { c.happened[what]++ }
+
+// newState is the state machine of a member that begins anew.
+func (c *cluster) newState() *listState { return &listState{} }
 
 func (c *cluster) logf(format string, args ...any) { fmt.Fprintf(&c.trace, format+"\n", args...) }
 
@@ -99,7 +111,7 @@ func (c *cluster) found(id uint64) *member {
 		c.fatalf("found: %v", err)
 	}
 	meta := must(founding.encode())
-	state := &listState{}
+	state := c.newState()
 	if _, err := state.Apply(1, nil, meta); err != nil {
 		c.fatalf("found: %v", err)
 	}
@@ -113,6 +125,9 @@ func (c *cluster) found(id uint64) *member {
 // create makes a member with an empty disk; start runs it.
 func (c *cluster) create(id uint64) *member {
 	m := &member{c: c, id: id, disk: &memoryDisk{}}
+	if c.realDisks {
+		m.disk.real = newRealDisk(c, id)
+	}
 	c.members = append(c.members, m)
 	slices.SortFunc(c.members, func(a, b *member) int { return int(a.id) - int(b.id) })
 	return m

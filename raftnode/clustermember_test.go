@@ -51,10 +51,10 @@ type reader struct {
 
 // start runs the member over its disk; state is nil after a crash, and kept after a clean shutdown.
 func (m *member) start(state *listState) {
-	rec := m.disk.replay()
+	rec := m.disk.recover()
 	m.disk.incarnation++
 	if state == nil {
-		state = &listState{}
+		state = m.c.newState()
 		if rec.snapshot != nil {
 			if err := state.Restore(m.disk.open(rec.snapshot)); err != nil {
 				m.c.fatalf("restore %d: %v", m.id, err)
@@ -111,7 +111,12 @@ func (m *member) crash(written int) {
 	for _, a := range m.toLog[:min(written, len(m.toLog))] {
 		m.persist(a)
 	}
-	m.disk.crash()
+	var underWay *raftpb.Message
+	if rest := m.toLog[min(written, len(m.toLog)):]; len(rest) > 0 && raft.IsEmptySnap(rest[0].GetSnapshot()) {
+		underWay = rest[0]
+	}
+	m.disk.crash(underWay)
+	m.c.count("crash")
 	m.c.logf("%d: crashes, %d of %d appends reached the disk", m.id, min(written, len(m.toLog)), len(m.toLog))
 	m.stop()
 }
@@ -120,8 +125,12 @@ func (m *member) crash(written int) {
 func (m *member) shutdown() {
 	m.disk.sync()
 	m.c.logf("%d: shuts down", m.id)
+	m.c.count("shutdown")
 	m.stop()
 	m.keptState = true
+	if m.disk.real != nil {
+		m.disk.real.close()
+	}
 }
 
 func (m *member) stop() {

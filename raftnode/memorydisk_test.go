@@ -17,6 +17,8 @@ type memoryDisk struct {
 	files       []diskSnapshot    // the newest two that count, and one that is not marked yet
 	hard        *raftpb.HardState // the newest one
 	durable     *raftpb.HardState // the newest one in records
+
+	real *realDisk // nil: there are only the records
 }
 
 // diskRecord is one of the three.
@@ -40,6 +42,9 @@ type recoveredDisk struct {
 
 // append is durable when it returns, but for a commit index that comes alone.
 func (d *memoryDisk) append(hard *raftpb.HardState, entries []*raftpb.Entry) {
+	if d.real != nil {
+		d.real.must(d.real.log.Append(hard, entries))
+	}
 	if hard != nil {
 		d.hard = hard
 	}
@@ -49,11 +54,18 @@ func (d *memoryDisk) append(hard *raftpb.HardState, entries []*raftpb.Entry) {
 	for _, e := range entries {
 		d.records = append(d.records, diskRecord{entry: proto.Clone(e).(*raftpb.Entry)})
 	}
-	d.sync()
+	d.record()
 }
 
 // sync makes a commit index durable that came alone.
 func (d *memoryDisk) sync() {
+	if d.real != nil {
+		d.real.must(d.real.log.Sync())
+	}
+	d.record()
+}
+
+func (d *memoryDisk) record() {
 	if d.hard != nil {
 		d.records = append(d.records, diskRecord{hard: d.hard})
 		d.durable = d.hard
@@ -66,16 +78,29 @@ func (d *memoryDisk) writeSnapshot(metadata *raftpb.SnapshotMetadata, state io.W
 		panic(err)
 	}
 	d.files = append(d.files, diskSnapshot{metadata, b.Bytes()})
+	if d.real != nil {
+		_, err := d.real.log.WriteSnapshot(metadata, bytes.NewReader(b.Bytes()))
+		d.real.must(err)
+	}
 }
 
 // mark lets the snapshot count that was written last, and drops all but the newest two.
 func (d *memoryDisk) mark(metadata *raftpb.SnapshotMetadata) {
+	if d.real != nil {
+		d.real.must(d.real.log.MarkSnapshot(metadata))
+	}
 	d.records = append(d.records, diskRecord{mark: metadata})
 	d.files = d.files[max(0, len(d.files)-2):]
 }
 
 // dropUnmarked drops the snapshot that was written last and never counted.
-func (d *memoryDisk) dropUnmarked() { d.files = d.files[:len(d.files)-1] }
+func (d *memoryDisk) dropUnmarked() {
+	last := d.files[len(d.files)-1].metadata
+	d.files = d.files[:len(d.files)-1]
+	if d.real != nil && d.real.log != nil {
+		d.real.must(d.real.log.DropSnapshot(last.GetIndex(), last.GetTerm()))
+	}
+}
 
 func (d *memoryDisk) open(metadata *raftpb.SnapshotMetadata) io.Reader {
 	for _, f := range d.files {
@@ -86,8 +111,22 @@ func (d *memoryDisk) open(metadata *raftpb.SnapshotMetadata) io.Reader {
 	return nil
 }
 
-// crash loses what was not durable.
-func (d *memoryDisk) crash() { d.hard = d.durable }
+// crash loses what was not durable; of the append that is under way, which may be nil, any part may have been.
+func (d *memoryDisk) crash(underWay *raftpb.Message) {
+	if d.real != nil {
+		d.real.held = d.hard
+		d.real.crash(underWay)
+	}
+	d.hard = d.durable
+}
+
+// recover is what a restart finds.
+func (d *memoryDisk) recover() recoveredDisk {
+	if d.real != nil {
+		return d.real.open(d)
+	}
+	return d.replay()
+}
 
 // replay reads the records as the wal does: an entry replaces all from its index on; a snapshot keeps what follows
 // on it only if the log has its index and term.

@@ -151,6 +151,7 @@ func newSchedule(t testing.TB, seed uint64) *schedule {
 	s := &schedule{c: newCluster(t, seed), rng: rand.New(rand.NewPCG(seed, 1)), faults: faults}
 	s.c.electionTicks = 3 * ticksPerHeartbeat
 	s.c.keepEntries = 1 + s.rng.Uint64N(10)
+	s.c.realDisks = seed%8 == 0
 	s.c.build(1 + s.rng.Uint64N(3))
 	return s
 }
