@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"raft3d/farm"
 )
 
 // cluster is a few members in one goroutine: the real core and applier of each, over a disk in memory, a network
@@ -38,6 +40,9 @@ type cluster struct {
 	leaders  map[uint64]uint64 // by term
 	records  map[uint64][]byte // the members' record, by applied index
 
+	customers *customers          // who use the farm that is in each state; nil: states are lists
+	hashes    map[uint64][32]byte // of the farm, by applied index
+
 	realDisks bool   // each member's log is the production wal's
 	root      string // of all directories; empty: there is none yet
 	dirs      int
@@ -58,14 +63,46 @@ func newCluster(t testing.TB, seed uint64) *cluster {
 		t: t, cuts: map[[2]uint64]bool{}, rng: rand.New(rand.NewPCG(seed, 0)),
 		electionTicks: 50, keepEntries: 100,
 		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, records: map[uint64][]byte{},
-		happened: map[string]int{},
+		happened: map[string]int{}, hashes: map[uint64][32]byte{},
 	}
 }
 
 func (c *cluster) count(what string) { c.happened[what]++ }
 
 // newState is the state machine of a member that begins anew.
-func (c *cluster) newState() *listState { return &listState{} }
+func (c *cluster) newState() *listState {
+	if c.customers != nil {
+		return new(listState).withFarm(c)
+	}
+	return &listState{}
+}
+
+// spell is what the trace says of commands.
+func (c *cluster) spell(cmds ...string) string {
+	if c.customers != nil {
+		cmds = slices.Clone(cmds)
+		for i := range cmds {
+			if label, ok := c.customers.labels[cmds[i]]; ok {
+				cmds[i] = label
+			}
+		}
+	}
+	return strings.Join(cmds, " ")
+}
+
+// told is what somebody is told of a command.
+func (c *cluster) told(cmd string, value any) {
+	r, ok := value.(farmResult)
+	if !ok {
+		return
+	}
+	if err := c.customers.told(cmd, r.outcome); err != nil {
+		c.fatalf("%v", err)
+	}
+	if done, ok := r.outcome.(farm.Result); ok && done.Replayed {
+		c.count("key replayed")
+	}
+}
 
 func (c *cluster) logf(format string, args ...any) { fmt.Fprintf(&c.trace, format+"\n", args...) }
 
@@ -237,13 +274,23 @@ func (c *cluster) check(m *member) {
 			continue
 		}
 		if first, ok := c.position[cmd]; ok {
-			c.fatalf("%d applied %q as command %d, and as command %d before", m.id, cmd, m.checked+1, first+1)
+			c.fatalf("%d applied %q as command %d, and as command %d before", m.id, c.spell(cmd), m.checked+1, first+1)
 		}
 		if c.never[cmd] {
-			c.fatalf("%d applied %q, whose proposer was told that it would not happen", m.id, cmd)
+			c.fatalf("%d applied %q, whose proposer was told that it would not happen", m.id, c.spell(cmd))
 		}
 		c.position[cmd] = len(c.history)
 		c.history = append(c.history, cmd)
+	}
+	if c.customers != nil {
+		if err := c.customers.follow(c.history); err != nil {
+			c.fatalf("the farm after command %d: %v", len(c.history), err)
+		}
+		index, hash := m.state.farm.Hash()
+		if before, ok := c.hashes[index]; ok && before != hash {
+			c.fatalf("at index %d the farm of %d has another hash than another one's had", index, m.id)
+		}
+		c.hashes[index] = hash
 	}
 	if before, ok := c.records[m.state.Index]; ok && !bytes.Equal(before, m.state.Meta) {
 		c.fatalf("at index %d the record of %d is %s, another one's was %s", m.state.Index, m.id, describeMeta(m.state.Meta), describeMeta(before))

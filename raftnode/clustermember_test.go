@@ -135,6 +135,8 @@ func (m *member) shutdown() {
 
 func (m *member) stop() {
 	m.up = false
+	m.countUp()
+	m.core.repeated, m.core.refused, m.core.now = 0, 0, 0
 	m.abandonTransfer()
 	if n := len(m.disk.files); n > 0 && m.disk.files[n-1].metadata.GetIndex() > m.disk.replay().snapshot.GetIndex() {
 		m.disk.dropUnmarked()
@@ -180,6 +182,7 @@ func (m *member) dispatch(out outputs) {
 	for _, token := range out.reads {
 		for _, r := range m.rounds[token] {
 			m.c.logf("%d: %s reads at index %d", m.id, r.name, m.applier.index)
+			m.c.count("read confirmed")
 			if len(m.state.Commands) < r.sees {
 				m.c.fatalf("%s on %d sees %d commands, but %d were acknowledged before it came", r.name, m.id, len(m.state.Commands), r.sees)
 			}
@@ -206,6 +209,9 @@ func (m *member) tellRole() {
 	}
 	if now != m.seen {
 		m.seen = now
+		if c.state == raft.StateLeader {
+			m.c.count("leader elected")
+		}
 		m.c.logf("%d: %s", m.id, now)
 	}
 }
@@ -227,6 +233,7 @@ func (m *member) tick() {
 // by itself stays: the others may need its vote to find out.
 func (m *member) removed(by uint64) {
 	m.c.logf("%d: hears from %d that it was removed, and stops for good", m.id, by)
+	m.c.count("removed member stopped")
 	m.stop()
 	m.gone = true
 }
@@ -290,11 +297,12 @@ func (m *member) install(metadata *raftpb.SnapshotMetadata) {
 		m.c.fatalf("reload %d: %v", m.id, err)
 	}
 	m.checked = 0
+	m.c.count("snapshot installed")
 	m.c.logf("%d: has the state of index %d", m.id, metadata.GetIndex())
 	window := m.applier.members.window(m.id)
 	for _, sequence := range slices.Sorted(maps.Keys(m.waiting)) {
 		if window.has(m.disk.incarnation, sequence) {
-			m.c.logf("%d: the result of %s was lost with what the state skips", m.id, m.waiting[sequence])
+			m.c.logf("%d: the result of %s was lost with what the state skips", m.id, m.c.spell(m.waiting[sequence]))
 			delete(m.waiting, sequence)
 			m.dispatch(m.core.call(func(c *core) { c.forget(sequence) }))
 		}
@@ -335,11 +343,12 @@ func (m *member) apply(n int) {
 		m.c.fatalf("apply on %d: %v", m.id, err)
 	}
 	if cmds := m.state.Commands[before:]; len(cmds) > 0 {
-		m.c.logf("%d: applies %s", m.id, strings.Join(cmds, " "))
+		m.c.logf("%d: applies %s", m.id, m.c.spell(cmds...))
 	}
 	if changed {
 		batches[0].table = m.applier.members.table()
 		m.c.logf("%d: index %d, %s", m.id, m.applier.index, describeMembers(m.applier.members))
+		m.c.count("membership applied")
 	}
 	for _, f := range done {
 		if f.change {
@@ -349,8 +358,9 @@ func (m *member) apply(n int) {
 		batches[0].own = append(batches[0].own, f.sequence)
 		if cmd, ok := m.waiting[f.sequence]; ok {
 			delete(m.waiting, f.sequence)
-			m.c.acked = max(m.c.acked, f.value.(int))
-			m.c.logf("%d: %s is done", m.id, cmd)
+			m.c.acked = max(m.c.acked, positionOf(f.value))
+			m.c.logf("%d: %s is done", m.id, m.c.spell(cmd))
+			m.c.told(cmd, f.value)
 		}
 	}
 	m.step(input{applied: batches})
@@ -373,10 +383,22 @@ func (m *member) finishChange(f finished) {
 	}
 	delete(m.changes, f.sequence)
 	if f.err != nil {
+		m.c.count("membership change refused")
 		m.c.logf("%d: %s is refused: %v", m.id, what, f.err)
 		return
 	}
+	m.c.count("membership change made")
 	m.c.logf("%d: %s is done", m.id, what)
+}
+
+// countUp adds what the core has counted to what has happened.
+func (m *member) countUp() {
+	if m.core == nil {
+		return
+	}
+	m.c.happened["proposal carried over"] += int(m.core.repeated)
+	m.c.happened["message refused"] += int(m.core.refused)
+	m.c.happened["ticks"] += m.core.now
 }
 
 // propose takes commands from callers.
@@ -400,7 +422,7 @@ func (m *member) giveUp(sequence uint64) {
 	if neverSent {
 		outcome, m.c.never[cmd] = "never happens", true
 	}
-	m.c.logf("%d: nobody waits for %s any more, it %s", m.id, cmd, outcome)
+	m.c.logf("%d: nobody waits for %s any more, it %s", m.id, m.c.spell(cmd), outcome)
 }
 
 // changeMembers asks this member, as the leader, for a membership change.
@@ -488,6 +510,7 @@ func (m *member) receiveSnapshot(msg *raftpb.Message, state []byte) {
 		return
 	}
 	m.receiving = nil
+	m.c.count("snapshot refused")
 	m.disk.dropUnmarked()
 	m.c.logf("%d: has no use for the state of index %d", m.id, metadata.GetIndex())
 	from.news.snapshots = append(from.news.snapshots, snapshotReport{m.id, true})

@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"raft3d/kvstore"
 	"raft3d/wal"
 )
 
@@ -32,6 +33,8 @@ type listState struct {
 	listRecord
 	failAt uint64 // Apply fails from this index on; 0: never
 	full   int    // the disk is full for so many snapshots more
+
+	farm *kvstore.Store // fed with the same; nil: there is only the list
 }
 
 type listRecord struct {
@@ -57,6 +60,9 @@ func (s *listState) Apply(index uint64, cmds [][]byte, meta []byte) ([]any, erro
 	for i, c := range cmds {
 		s.Commands = append(s.Commands, string(c))
 		results[i] = len(s.Commands)
+	}
+	if s.farm != nil {
+		return results, s.applyFarm(index, cmds, meta, results)
 	}
 	return results, nil
 }
@@ -88,6 +94,9 @@ func (s *listState) Snapshot(fn func(uint64, []byte, io.WriterTo) error) error {
 	if err := gob.NewEncoder(&b).Encode(r); err != nil {
 		return err
 	}
+	if s.farm != nil {
+		return s.snapshotFarm(b.Bytes(), fn)
+	}
 	return fn(r.Index, r.Meta, &b)
 }
 
@@ -96,7 +105,12 @@ type onFullDisk struct{}
 
 func (onFullDisk) WriteTo(io.Writer) (int64, error) { return 0, syscall.ENOSPC }
 
-func (s *listState) Restore(r io.Reader) error {
+func (s *listState) Restore(r io.Reader) (err error) {
+	if s.farm != nil {
+		if r, err = s.restoreFarm(r); err != nil {
+			return err
+		}
+	}
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return err

@@ -147,7 +147,7 @@ func (c *cluster) status() string {
 		}
 		first, _ := m.core.storage.FirstIndex()
 		fmt.Fprintf(&b, "%d: %s, log %d to %d, commit %d, applied %d, %s; commands: %s\n", m.id, m.seen,
-			first, m.core.last, m.core.commit, m.applier.index, describeMembers(m.applier.members), strings.Join(m.state.Commands, " "))
+			first, m.core.last, m.core.commit, m.applier.index, describeMembers(m.applier.members), c.spell(m.state.Commands...))
 	}
 	return b.String()
 }
