@@ -40,7 +40,7 @@ func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any
 		if err != nil {
 			return nil, err
 		}
-		b = newBatch(tx, s.head, &s.memo, s.limits)
+		b = newBatch(tx, s.head, &s.memo, &s.sums, s.limits)
 		s.pending = b
 	}
 	results = make([]any, len(cmds))

@@ -27,6 +27,7 @@ type batch struct {
 	eventBytes int // of events
 
 	memo *memo
+	sums *sums
 	limits
 	err error // what a read met; a farm.Reader cannot say it
 
@@ -58,9 +59,9 @@ type slot struct {
 	loadedAt uint64 // its created; 0: there is none
 }
 
-func newBatch(tx *bbolt.Tx, h head, m *memo, l limits) *batch {
+func newBatch(tx *bbolt.Tx, h head, m *memo, sums *sums, l limits) *batch {
 	return &batch{
-		tx: tx, head: h, memo: m, limits: l,
+		tx: tx, head: h, memo: m, sums: sums, limits: l,
 		slots:   map[slotKey]*slot{},
 		tallies: map[tallyKey]*tally{},
 		keys:    map[string]uint64{},
@@ -181,6 +182,7 @@ func (b *batch) hash(c *farm.Change, before, after []byte) {
 	data = appendSized(data, before)
 	data = appendSized(data, after)
 	b.head.Hash = sha256.Sum256(data)
+	b.sums.add(b.head.mark(), b.head.Hash)
 	b.scratch = data
 }
 

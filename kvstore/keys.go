@@ -119,6 +119,7 @@ func (b *batch) hashKey(k *Kept) {
 	data = appendSized(data, k.Fingerprint)
 	data = binary.BigEndian.AppendUint64(data, uint64(k.AtMs))
 	b.head.Hash = sha256.Sum256(data)
+	b.sums.add(b.head.mark(), b.head.Hash)
 	b.scratch = data
 }
 

@@ -73,6 +73,7 @@ type Store struct {
 	dir    string
 	log    *slog.Logger
 	limits limits
+	sums   sums
 
 	writing sync.Mutex // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
 	memo    memo       // guarded by writing
@@ -124,6 +125,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	s.sums.begin(s.head.mark(), s.head.Hash)
 	return s, nil
 }
 

@@ -281,5 +281,16 @@ func TestHoweverBatchesAreCutTheStateIsTheSame(t *testing.T) {
 		if a, b := dump(t, one), dump(t, other); a != b {
 			t.Fatalf("two states from the same commands:\n%s\n%s", a, b)
 		}
+		newest, _, _ := one.Checkpoint(0)
+		for mark := newest; mark > 0; mark-- { // as far back as both have come without a restart
+			_, a, here := one.Checkpoint(mark)
+			_, b, there := other.Checkpoint(mark)
+			if mark == newest && !(here && there) || here && there && a != b {
+				t.Fatalf("at mark %d of %d the one has %x %v, the other %x %v", mark, newest, a, here, b, there)
+			}
+		}
+		if at, _, ok := other.Checkpoint(newest + 1); ok {
+			t.Fatalf("a sum for mark %d, beyond all that happened", at)
+		}
 	})
 }

@@ -92,6 +92,7 @@ func (s *Store) Restore(r io.Reader) error {
 	old := s.current
 	s.current = &file{db: db}
 	s.head, s.meta = h, meta
+	s.sums.begin(h.mark(), h.Hash)
 	s.wake()
 	old.retired = true
 	unread := old.readers == 0
