@@ -10,6 +10,9 @@ type Counters struct {
 	SnapshotsInstalled uint64 // from a leader
 	ProposalsRepeated  uint64 // handed to a leader again, since the first time may have been lost
 	MessagesRefused    uint64 // from peers, that contradict what this node knows
+	Compared           uint64 // times that this node compared its state with the other voters'
+	Differing          uint64 // voters whose state was another one when last compared; not a count over time
+	Diverged           bool   // this node stops, since its state is not that of the majority
 }
 
 // Counters never blocks.
@@ -18,6 +21,7 @@ func (n *Node) Counters() Counters {
 	return Counters{
 		LeaderChanges: s.elections.Load(), SnapshotsTaken: s.taken.Load(), SnapshotsSent: s.sent.Load(),
 		SnapshotsInstalled: s.installed.Load(), ProposalsRepeated: s.repeated.Load(), MessagesRefused: s.refused.Load(),
+		Compared: s.compared.Load(), Differing: s.differing.Load(), Diverged: s.diverged.Load() == 1,
 	}
 }
 

@@ -74,7 +74,7 @@ type seen struct {
 	snapshotAt                                      atomic.Uint64 // index of the newest snapshot
 	snapshotBytes                                   atomic.Int64  // its size
 
-	elections, taken, sent, installed, repeated, refused atomic.Uint64 // see Counters
+	elections, taken, sent, installed, repeated, refused, compared, differing, diverged atomic.Uint64 // see Counters
 }
 
 // result is what a waiter gets.
@@ -116,14 +116,16 @@ func Start(cfg Config, disk *wal.Log, rec wal.Recovered, sm StateMachine) (*Node
 		Name: cfg.Name, Version: cfg.Version, Address: cfg.RaftAddr, Logger: cfg.Logger,
 	}, n, n)
 	n.transport.HandleCall(adminPath, n.answerAdmin)
+	n.transport.HandleCall(comparePath, n.answerSum)
 	n.publishMembers()
 	n.publish()
-	n.joined.Add(5)
+	n.joined.Add(6)
 	go n.runLoop()
 	go n.runLog()
 	go n.runApply()
 	go n.runSnapshots()
 	go n.runAnnounce()
+	go n.runCompare()
 	return n, nil
 }
 

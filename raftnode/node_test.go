@@ -3,6 +3,8 @@ package raftnode
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -31,8 +33,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type listState struct {
 	mu sync.Mutex
 	listRecord
-	failAt uint64 // Apply fails from this index on; 0: never
-	full   int    // the disk is full for so many snapshots more
+	failAt  uint64 // Apply fails from this index on; 0: never
+	wrongAt int    // the command, counted from 1, that it applies wrongly; 0: none
+	twice   bool   // what is wrong: applied twice, so that its marks run ahead; else it is another command
+	full    int    // the disk is full for so many snapshots more
 
 	farm *kvstore.Store // fed with the same; nil: there is only the list
 }
@@ -58,6 +62,12 @@ func (s *listState) Apply(index uint64, cmds [][]byte, meta []byte) ([]any, erro
 	}
 	results := make([]any, len(cmds))
 	for i, c := range cmds {
+		if s.wrongAt != 0 && len(s.Commands)+1 == s.wrongAt {
+			c = []byte("something else")
+			if s.twice {
+				s.Commands = append(s.Commands, string(c))
+			}
+		}
 		s.Commands = append(s.Commands, string(c))
 		results[i] = len(s.Commands)
 	}
@@ -71,6 +81,19 @@ func (s *listState) Applied() (uint64, []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Index, s.Meta
+}
+
+// Checkpoint makes each command a mark.
+func (s *listState) Checkpoint(mark uint64) (at uint64, sum [32]byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if mark == 0 {
+		mark = uint64(len(s.Commands))
+	}
+	if mark == 0 || mark > uint64(len(s.Commands)) {
+		return mark, sum, false
+	}
+	return mark, sha256.Sum256([]byte(strings.Join(s.Commands[:mark], "\n"))), true
 }
 
 func (s *listState) commands() []string {
@@ -484,6 +507,117 @@ func TestASnapshotThatFindsTheDiskFullStopsNothing(t *testing.T) {
 	c.propose(n, "goes on")
 	if index, _, _, err := n.node.TakeSnapshot(c.soon()); err != nil || index == 0 {
 		t.Fatalf("with room again: snapshot %d, %v", index, err)
+	}
+}
+
+// Whoever is wrong stops, leader or not; nobody else does, and the farm goes on.
+func TestANodeThatAppliesOneCommandOtherwiseStopsAlone(t *testing.T) {
+	for _, role := range []string{"leader", "follower", "follower that runs ahead"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			c := newTestCluster(t)
+			n1 := c.found("node1")
+			c.join("node2", n1)
+			c.join("node3", n1)
+			c.propose(n1, "x")
+			lead := c.leader()
+			wrong := lead
+			if role != "leader" {
+				wrong = c.nodes[map[string]string{"node1": "node2", "node2": "node3", "node3": "node1"}[lead.name]]
+			}
+			wrong.state.mu.Lock()
+			wrong.state.wrongAt, wrong.state.twice = 5, role == "follower that runs ahead"
+			wrong.state.mu.Unlock()
+			for i := range 10 {
+				c.propose(n1, fmt.Sprint(i))
+			}
+			select {
+			case <-wrong.node.Done():
+			case <-c.soon().Done():
+				t.Fatalf("%s runs on: %+v", wrong.name, wrong.node.Counters())
+			}
+			if err := wrong.node.Err(); !errors.Is(err, ErrDiverged) {
+				t.Fatalf("it stopped with %v, want ErrDiverged", err)
+			}
+			if !wrong.node.Counters().Diverged {
+				t.Error("its counters do not tell")
+			}
+			wrong.stop()
+			wrong.start() // and builds its state anew
+			c.leader()
+			for _, n := range c.nodes {
+				c.propose(n, "after "+n.name)
+			}
+			before := map[string]uint64{}
+			for name, n := range c.nodes {
+				before[name] = n.node.Counters().Compared
+			}
+			eventually(t, "all have compared again, and agree", func() (bool, any) {
+				for name, n := range c.nodes {
+					k := n.node.Counters()
+					if err := n.node.Err(); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					if k.Compared <= before[name] || k.Differing > 0 {
+						return false, fmt.Sprint(name, k)
+					}
+				}
+				return true, nil
+			})
+		})
+	}
+}
+
+func TestANodeAnswersForTheMarkThatIsAskedForOrTheNewestThatItHas(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.found("node1")
+	ask := func(mark uint64) (status int, at uint64) {
+		status, out := n.node.answerSum(t.Context(), 0, binary.BigEndian.AppendUint64(nil, mark))
+		if status != http.StatusOK {
+			return status, 0
+		}
+		at = binary.BigEndian.Uint64(out)
+		if _, sum, _ := n.state.Checkpoint(at); [32]byte(out[8:]) != sum {
+			t.Errorf("asked for %d, it has the wrong sum for %d", mark, at)
+		}
+		return status, at
+	}
+	if status, _ := ask(1); status != http.StatusNotFound {
+		t.Errorf("without any change it answers %d", status)
+	}
+	for i := range 3 {
+		c.propose(n, fmt.Sprint(i))
+	}
+	for _, x := range [][2]uint64{{1, 1}, {3, 3}, {9, 3}} {
+		if status, at := ask(x[0]); status != http.StatusOK || at != x[1] {
+			t.Errorf("asked for %d it answers %d for %d, want %d", x[0], status, at, x[1])
+		}
+	}
+	if status, _ := n.node.answerSum(t.Context(), 0, nil); status != http.StatusBadRequest {
+		t.Errorf("a request of no bytes is answered %d", status)
+	}
+}
+
+// Of two nobody can say who is right: both say that they differ, and go on.
+func TestOfTwoNodesThatDifferBothSaySoAndGoOn(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	n2 := c.join("node2", n1)
+	n2.state.mu.Lock()
+	n2.state.wrongAt = 2
+	n2.state.mu.Unlock()
+	for i := range 3 {
+		c.propose(n1, fmt.Sprint(i))
+	}
+	eventually(t, "both see that they differ", func() (bool, any) {
+		a, b := n1.node.Counters(), n2.node.Counters()
+		return a.Differing == 1 && b.Differing == 1, fmt.Sprintf("%+v %+v", a, b)
+	})
+	for _, n := range []*testNode{n1, n2} {
+		c.propose(n, "after "+n.name)
+		if k := n.node.Counters(); k.Diverged || n.node.Err() != nil {
+			t.Errorf("%s: %+v, %v", n.name, k, n.node.Err())
+		}
 	}
 }
 

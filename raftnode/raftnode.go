@@ -42,6 +42,11 @@ type StateMachine interface {
 	Snapshot(fn func(index uint64, meta []byte, state io.WriterTo) error) error
 	// Restore replaces the state by one that a Snapshot wrote; after an error the old state stands.
 	Restore(r io.Reader) error
+
+	// Checkpoint tells the state as it was at a mark by a sum; 0 asks for the newest. Marks rise with what changes the
+	// state, and equal states have the same sum at the same mark. ok is false where that mark is not reached, or not
+	// remembered. Any goroutine may call it.
+	Checkpoint(mark uint64) (at uint64, sum [32]byte, ok bool)
 }
 
 // Config is what a Node needs besides its log and its state machine. The zero value of each field works, except

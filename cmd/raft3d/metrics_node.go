@@ -17,6 +17,9 @@ var (
 	leaderChanges = describe("leader_changes_total", "Times that this node found another leader, the first one included.")
 	snapshots     = describe("snapshots_total", "Snapshots that this node took of its state, sent to a follower, or installed from a leader.", "kind")
 	repeated      = describe("proposals_repeated_total", "Changes that were handed to a leader again, since the first time may have been lost; each is applied once.")
+	compared      = describe("state_comparisons_total", "Times that this node compared its state with the other voters'.")
+	differing     = describe("state_differing_peers", "Voters whose state was another one than this node's when last compared: something is wrong on one of them.")
+	diverged      = describe("state_diverged", "1 where this node stops, since its state is not that of the majority, else 0.")
 	refusedTotal  = describe("peer_messages_refused_total", "Messages of peers that contradict what this node knows, and were dropped.")
 
 	peerConnected = describe("peer_connected", "1 while this node's stream to the peer stands, else 0.", "peer")
@@ -29,7 +32,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderChanges, snapshots, repeated, refusedTotal,
+	for _, d := range []*prometheus.Desc{leaderChanges, snapshots, repeated, refusedTotal, compared, differing, diverged,
 		peerConnected, peerQueued, peerSent, peerReceived, peerDropped, peerInvalid} {
 		ch <- d
 	}
@@ -47,6 +50,13 @@ func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	count(snapshots, c.SnapshotsInstalled, "installed")
 	count(repeated, c.ProposalsRepeated)
 	count(refusedTotal, c.MessagesRefused)
+	count(compared, c.Compared)
+	ch <- prometheus.MustNewConstMetric(differing, prometheus.GaugeValue, float64(c.Differing))
+	ours := 0.0
+	if c.Diverged {
+		ours = 1
+	}
+	ch <- prometheus.MustNewConstMetric(diverged, prometheus.GaugeValue, ours)
 	for name, p := range m.node.Peers() {
 		connected := 0.0
 		if p.Connected {
