@@ -282,6 +282,13 @@ func (c *cluster) check(m *member) {
 		c.position[cmd] = len(c.history)
 		c.history = append(c.history, cmd)
 	}
+	names := map[string]bool{}
+	for _, r := range m.core.table.members {
+		if m.core.table.removed[r.id] || names[r.name] {
+			c.fatalf("%d has the member %d, %q, which was removed, or whose name is another one's", m.id, r.id, r.name)
+		}
+		names[r.name] = true
+	}
 	if c.customers != nil {
 		if err := c.customers.follow(c.history); err != nil {
 			c.fatalf("the farm after command %d: %v", len(c.history), err)

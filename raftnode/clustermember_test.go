@@ -496,7 +496,10 @@ func (m *member) receiveSnapshot(msg *raftpb.Message, state []byte) {
 		return
 	}
 	metadata := msg.GetSnapshot().GetMetadata()
-	m.disk.writeSnapshot(metadata, bytes.NewReader(state))
+	stale := metadata.GetIndex() <= m.applier.index
+	if !stale {
+		m.disk.writeSnapshot(metadata, bytes.NewReader(state))
+	}
 	m.receiving = msg
 	accepted := false
 	m.dispatch(m.core.call(func(c *core) {
@@ -511,7 +514,9 @@ func (m *member) receiveSnapshot(msg *raftpb.Message, state []byte) {
 	}
 	m.receiving = nil
 	m.c.count("snapshot refused")
-	m.disk.dropUnmarked()
+	if !stale {
+		m.disk.dropUnmarked()
+	}
 	m.c.logf("%d: has no use for the state of index %d", m.id, metadata.GetIndex())
 	from.news.snapshots = append(from.news.snapshots, snapshotReport{m.id, true})
 }

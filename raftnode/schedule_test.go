@@ -193,7 +193,35 @@ var faults = []fault{
 		// The node stops at once; what was under way may be on the disk or not.
 		m := s.running()
 		m.crash(s.some(len(m.toLog)))
-		s.c.count("failed fsync stopped a node")
+		s.c.count("stopped as a failed fsync would stop it")
+	}},
+	{weight: 1, name: "ask for what is refused", happen: func(s *schedule) {
+		lead := s.c.leader()
+		if lead == nil || len(lead.core.table.members) == 0 {
+			return
+		}
+		table := lead.core.table
+		known := table.members[s.rng.IntN(len(table.members))]
+		switch s.rng.IntN(3) {
+		case 0: // a stranger under a name that is taken: a node that lost its disk
+			r := record(1000)
+			r.Name = known.name
+			_ = lead.changeMembers(MemberChange_ADD, r)
+		case 1: // an identity that was used up
+			if removed := slices.Sorted(maps.Keys(table.removed)); len(removed) > 0 {
+				_ = lead.changeMembers(MemberChange_ADD, record(removed[s.rng.IntN(len(removed))]))
+			}
+		case 2: // the last voter
+			voters := 0
+			for _, r := range table.members {
+				if r.voter {
+					voters++
+				}
+			}
+			if known.voter && voters == 1 {
+				_ = lead.changeMembers(MemberChange_REMOVE, known.record())
+			}
+		}
 	}},
 	{weight: 2, name: "add", happen: func(s *schedule) { s.add() }},
 	{weight: 2, name: "promote", happen: func(s *schedule) {
