@@ -222,16 +222,20 @@ func (m *member) tick() {
 	}
 	for _, peer := range m.c.members {
 		if peer != m && peer.up && peer.core.table.removed[m.id] && !m.c.cuts[[2]uint64{m.id, peer.id}] && !m.c.cuts[[2]uint64{peer.id, m.id}] {
-			m.removed(peer.id)
-			return
+			if m.removed(peer.id); !m.up {
+				return
+			}
 		}
 	}
 	m.step(input{ticks: 1})
 }
 
 // removed is what the transport tells a member that a peer refuses since it was removed. A member that only knows it
-// by itself stays: the others may need its vote to find out.
+// by itself, or from a learner, stays: the others may need its vote to find out.
 func (m *member) removed(by uint64) {
+	if r, ok := m.core.table.byID(by); ok && !r.voter {
+		return
+	}
 	m.c.logf("%d: hears from %d that it was removed, and stops for good", m.id, by)
 	m.c.count("removed member stopped")
 	m.stop()

@@ -52,7 +52,7 @@ func (n *Node) runLoop() {
 			}
 			n.tellLeader(lead)
 		}
-		// A removed member stays until a peer refuses it: before that those that remain may not know, and need its vote
+		// A removed member stays until a voter refuses it: before that those that remain may not know, and need its vote
 		// to find out. It goes by itself where none of them answers for long.
 		if ticks > 0 && n.amRemoved() {
 			if gone += ticks; gone > 20*n.core.electionTicks {
@@ -198,6 +198,11 @@ func (n *Node) PeerDown(id uint64) {
 func (n *Node) Refused(by uint64, r transport.Refusal) {
 	switch r.Reason {
 	case "removed":
+		// A learner's word is not enough: the last voter that remains may not know it yet, and need this member's vote
+		// or its word to find out (docs/decisions/0008).
+		if m, ok := n.table.Load().byID(by); ok && !m.voter {
+			return
+		}
 		n.fail(ErrRemoved)
 	case "stale_incarnation":
 		n.fail(ErrStale)
