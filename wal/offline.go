@@ -39,11 +39,11 @@ func OpenOffline(dir string) (_ *Offline, _ Recovered, err error) {
 			return nil, Recovered{}, errors.Join(fmt.Errorf("lock %s: %w", dir, err), o.Close())
 		}
 	}
-	rec, err := Read(dir)
+	p, err := replay(dir, defaultSegmentBytes)
 	if err != nil {
 		return nil, Recovered{}, errors.Join(err, o.Close())
 	}
-	return o, rec, nil
+	return o, p.recovered, nil
 }
 
 // OpenSnapshot opens the file of a snapshot. What is read is its state; where the checksum turns out wrong, Read

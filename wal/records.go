@@ -14,6 +14,7 @@ import (
 // replayer is the state of the log as of the last record that was read.
 type replayer struct {
 	firstSegment uint64
+	allocated    int64 // the length that a segment is made with; 0: not known
 	metadata     []byte
 	identity     Identity
 	crc          uint32 // of everything so far; each segment begins with that of the one before

@@ -32,7 +32,7 @@ func Read(dir string) (Recovered, error) {
 	if !Exists(dir) {
 		return Recovered{}, fmt.Errorf("read %s: no member is there: %w", dir, fs.ErrNotExist)
 	}
-	p, err := replay(dir)
+	p, err := replay(dir, 0)
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -77,7 +77,10 @@ type keptSnapshot struct {
 // written. Each record has the effect that it had on the log when it was written, so that what raft had dropped is
 // dropped again: an entry replaces everything from its index on, and a snapshot keeps what follows it only where the
 // log has the very entry that it ends with.
-func replay(dir string) (*plan, error) {
+//
+// allocated is the length that the last segment was given when it was made, if that is known; a log may have grown
+// beyond it, but is not shorter.
+func replay(dir string, allocated int64) (*plan, error) {
 	member, incarnation, err := readIncarnation(dir)
 	if err != nil {
 		return nil, damaged("%w", err)
@@ -89,7 +92,7 @@ func replay(dir string) (*plan, error) {
 	if len(list) == 0 {
 		return nil, damaged("%s holds no log", walDir(dir))
 	}
-	r := replayer{firstSegment: list[0].seq}
+	r := replayer{firstSegment: list[0].seq, allocated: allocated}
 	p := &plan{}
 	for i, s := range list {
 		if s.seq != list[0].seq+uint64(i) {
@@ -120,7 +123,14 @@ func (p *plan) clean(dir string, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		err = f.Truncate(p.end)
+		info, err := f.Stat()
+		if err == nil {
+			err = f.Truncate(p.end)
+		}
+		if err == nil {
+			// Zeros: the length shows that nothing was cut off, and etcd's reader wants room for a record's head.
+			err = f.Truncate(max(info.Size(), p.end+sectorBytes))
+		}
 		if err == nil {
 			err = f.Sync()
 		}
@@ -242,6 +252,11 @@ func (r *replayer) readSegment(path string, seq uint64, last bool) (end, torn in
 			return 0, 0, damaged("%s: broken at byte %d", path, end)
 		}
 		return end, 0, nil
+	}
+	// A power cut does not shorten a file. Without this, one that lost its end would look like one whose last writes
+	// never were.
+	if info.Size() < r.allocated {
+		return 0, 0, damaged("%s: it ends at byte %d, though it was made %d bytes long", path, info.Size(), r.allocated)
 	}
 	if err := judgeTail(rest, space, end, r.unit); err != nil {
 		return 0, 0, damaged("%s: after byte %d: %w", path, end, err)

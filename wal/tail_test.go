@@ -132,9 +132,26 @@ func TestATailThatIsCutOffAtAnyByteLeavesExactlyTheWholeRecords(t *testing.T) {
 	}
 }
 
+// A power cut does not shorten a file: what is behind its end was there once.
+func TestALogThatLostItsEndIsRefused(t *testing.T) {
+	c, _ := written(t)
+	for _, at := range []int64{c.payload, c.end() - 70, c.end(), int64(len(c.bytes)) - 1} {
+		put(t, c.path, c.bytes[:at])
+		l, _, err := Open(c.dir, testConfig)
+		if err == nil {
+			l.Close()
+		}
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut off at byte %d: %v, want ErrDamaged", at, err)
+		}
+	}
+}
+
 func TestOpenCutsATornTailOffAndGoesOnBehindIt(t *testing.T) {
 	c, _ := written(t)
-	put(t, c.path, c.bytes[:c.end()-70]) // in entry 12
+	torn := make([]byte, testConfig.SegmentBytes)
+	copy(torn, c.bytes[:c.end()-70]) // in entry 12
+	put(t, c.path, torn)
 	f := &fixture{t: t, dir: c.dir, config: testConfig}
 	r := f.open()
 	defer func() { f.close() }()

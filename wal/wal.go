@@ -205,7 +205,7 @@ func Open(dir string, c Config) (_ *Log, _ Recovered, err error) {
 		}
 	}()
 	// Ours comes first: etcd's ReadAll erases what it does not understand.
-	p, err := replay(dir)
+	p, err := replay(dir, c.SegmentBytes)
 	if err != nil {
 		return nil, Recovered{}, err
 	}
