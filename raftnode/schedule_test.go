@@ -385,6 +385,10 @@ func (s *schedule) heal() {
 			break
 		}
 	}
+	if s.quorumLost() {
+		c.count("quorum lost with disks")
+		return
+	}
 	if why := c.unsettled(); why != "" {
 		c.fatalf("long after all faults ended, %s:\n%s", why, c.status())
 	}
@@ -412,6 +416,29 @@ func (s *schedule) heal() {
 			}
 		}
 	}
+}
+
+// quorumLost reports whether so many voters have lost their disks that nobody can be elected any more: a removal that was
+// under way when one did took another one out.
+func (s *schedule) quorumLost() bool {
+	for _, m := range s.c.members {
+		if !m.up {
+			continue
+		}
+		voters, alive := 0, 0
+		for _, r := range m.core.table.members {
+			if r.voter {
+				voters++
+				if !s.c.member(r.id).gone {
+					alive++
+				}
+			}
+		}
+		if voters == 0 || alive > voters/2 {
+			return false
+		}
+	}
+	return true
 }
 
 // removeLost takes out a member that has lost its disk, as an operator would.
