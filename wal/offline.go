@@ -74,7 +74,7 @@ func Prepare(dir string) (prepared string, err error) {
 	return os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".unfinished-*")
 }
 
-// Install gives a directory that Prepare made the name dir, which must be free or an empty directory: after a crash,
+// Install gives a directory that Prepare made the name dir, which must be free: after a crash,
 // whenever it happens, there is all of it under that name, or nothing. What is in it must be on the disk already, but
 // for the names in its first level.
 func Install(prepared, dir string) error {

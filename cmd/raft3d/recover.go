@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -17,14 +18,15 @@ import (
 
 const recoverRisk = `recover -force-new-cluster makes a new cluster of what one node has, without asking the others.
 
-  - Whatever this node had not heard of when it stopped is lost, acknowledged or not.
+  - Whatever this node had not heard of when it stopped is lost, acknowledged or not. What it had heard of is kept; a
+    change that was told to have failed may be among it, where the old cluster had dropped it and this node not yet.
   - If a majority of the old cluster still runs, or comes back, there will be two farms that take jobs for the same
     printers. Stop the other nodes first, and never start them again with their old data directories.
   - If a majority of the old nodes can be started again, do that instead: nothing is lost then. If there is a newer
     backup, raft3d restore may lose less.
 
-The data directory of the old node is not changed. Of several survivors take the one whose log goes furthest: this
-verb says how far, and with -dry-run nothing else.
+The data directory of the old node is not changed. Of several survivors take the one whose log ends in the highest
+term, and of those the one with the highest index: this verb says both, and with -dry-run does nothing else.
 To go on, say -i-know-the-others-are-dead.`
 
 func recoverVerb() verb {
@@ -66,6 +68,9 @@ func (c *invocation) recover() error {
 	if errors.Is(err, wal.ErrInUse) {
 		return fmt.Errorf("%w: the node runs; stop it first", err)
 	}
+	if errors.Is(err, fs.ErrNotExist) && !wal.Exists(from) {
+		return fmt.Errorf("%s holds no node: -data must be the data directory of the one that is left", from)
+	}
 	if err != nil {
 		return err
 	}
@@ -73,9 +78,12 @@ func (c *invocation) recover() error {
 	if rec.Snapshot == nil && len(rec.Entries) == 0 {
 		return fmt.Errorf("%s has nothing to begin with: this node never heard of its cluster", from)
 	}
-	last := rec.Snapshot.GetIndex() + uint64(len(rec.Entries))
-	if err := c.say("%s is node %s of cluster %016x. Its log ends at index %d, of which it knows %d as committed.",
-		from, rec.Identity.Name, rec.Identity.ClusterID, last, rec.HardState.GetCommit()); err != nil {
+	term, index := rec.Snapshot.GetTerm(), rec.Snapshot.GetIndex()
+	if n := len(rec.Entries); n > 0 {
+		term, index = rec.Entries[n-1].GetTerm(), rec.Entries[n-1].GetIndex()
+	}
+	if err := c.say("%s is node %s of cluster %016x.\nIts log ends in term %d at index %d, of which it knows %d as committed.",
+		from, rec.Identity.Name, rec.Identity.ClusterID, term, index, rec.HardState.GetCommit()); err != nil {
 		return err
 	}
 	if c.Bool("dry-run") {
@@ -89,7 +97,10 @@ func (c *invocation) recover() error {
 	if err != nil {
 		return fmt.Errorf("recover %s: %w", from, err)
 	}
-	return c.say("%s holds a new cluster, %016x, with all of that: revision %d, as of %s.\n%s\nKeep %s until you are sure, and never start it again.",
+	return c.say(`%s holds a new cluster, %016x, with all of that log, to its end: revision %d, as of %s.
+What it did not know as committed is in it too: it may have been acknowledged.
+%s
+Keep %s until you are sure, and never start it again.`,
 		made.dir, made.cluster, made.from.Revision, made.from.Time, made.nextSteps(), from)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
@@ -82,6 +83,9 @@ func restoreInto(backup io.Reader, id, dir string) (_ *restored, err error) {
 		dir = filepath.Join("data", id)
 	}
 	dir = filepath.Clean(dir)
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
 	if err := refuseInhabited(dir); err != nil {
 		return nil, err
 	}
@@ -101,10 +105,25 @@ func restoreInto(backup io.Reader, id, dir string) (_ *restored, err error) {
 	if err := foundIn(prepared, wal.Identity{ClusterID: r.cluster, MemberID: raftnode.NewID(), Name: id, Founder: true}); err != nil {
 		return nil, err
 	}
-	if err := refuseInhabited(dir); err != nil {
+	if err := vacate(dir); err != nil {
 		return nil, err
 	}
 	return r, wal.Install(prepared, dir)
+}
+
+// vacate removes dir, which is empty or not there: os.Rename takes no directory's place.
+func vacate(dir string) error {
+	err := syscall.Rmdir(dir)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%s: a disk is mounted there: name a directory on it instead, such as -data=%s", dir, filepath.Join(dir, "data"))
+	}
+	if inhabited := refuseInhabited(dir); inhabited != nil {
+		return inhabited
+	}
+	return fmt.Errorf("%s: take the empty directory's place: %w", dir, err)
 }
 
 // foundIn founds a cluster in a directory that has a state and no log. The state is then in the snapshot that the log
@@ -132,7 +151,7 @@ func refuseInhabited(dir string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("%s: %w; -data must name a directory that is empty or not there", dir, err)
+		return fmt.Errorf("%w; -data must name a directory that is empty or not there", err)
 	case len(entries) == 0:
 		return nil
 	case wal.Exists(dir):
