@@ -60,7 +60,7 @@ func (g *campaign) cycle(ctx context.Context, number int, do harm) error {
 	started := time.Now()
 	farms, err := g.found(ctx, number)
 	if err != nil {
-		return err
+		return g.blame(ctx, err)
 	}
 	g.ops = g.pending
 	g.pending = nil
@@ -100,9 +100,25 @@ func (g *campaign) cycle(ctx context.Context, number int, do harm) error {
 	}
 	g.figures.add(name, time.Since(started), g.ops[between:])
 	if err := g.judge(ctx, rng, farms, g.ops[between:]); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, g.blame(ctx, err))
 	}
-	return g.clear(ctx)
+	return g.blame(ctx, g.clear(ctx))
+}
+
+// blame says that an error is the cluster's: nothing is done to it, it has a minute for each call, and nobody has
+// interrupted the run.
+func (g *campaign) blame(ctx context.Context, err error) error {
+	var wrong *violation
+	if err == nil || ctx.Err() != nil || errors.As(err, &wrong) {
+		return err
+	}
+	wrong = &violation{[]string{"a cluster that nothing is done to does not serve: " + err.Error()}}
+	for _, n := range g.cluster.nodes {
+		if !n.running() {
+			wrong.what = append(wrong.what, fmt.Sprintf("%s %v; see %s", n.name, errEnded, n.log))
+		}
+	}
+	return wrong
 }
 
 // recover ends all harm and waits until every node serves. A node that nobody has ended must run still.
