@@ -136,6 +136,9 @@ func (g *campaign) trace(ctx context.Context, n *node, calls, inject string, pat
 		return nil, err
 	}
 	err = g.cluster.await(ctx, "strace to trace "+n.name, func() error {
+		if !n.running() {
+			return nil // its first call has failed already
+		}
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err == nil && bytes.Contains(status, []byte("TracerPid:\t0\n")) {
 			err = fmt.Errorf("it doesn't yet")
