@@ -221,8 +221,13 @@ func write(t testing.TB, dir string, files map[string][]byte) {
 	}
 }
 
-// wipe is what harm calls zeros up to the end of what is written.
-const wipe = "wipe the end"
+// What a killed node cannot notice, since it looks like a log that was not written yet: zeros up to the end of what is
+// written, or to within its last unit; and the newest segment gone.
+const (
+	wipe      = "wipe the end"
+	lastUnit  = 800 // bytes; about what a write here takes
+	newestOne = "delete the newest"
+)
 
 // harm damages one file, or two, and says how.
 func harm(rng *rand.Rand, files map[string][]byte) (kind, name string) {
@@ -245,7 +250,7 @@ func harm(rng *rand.Rand, files map[string][]byte) (kind, name string) {
 		case "zero":
 			end := at + 1 + rng.IntN(600)
 			clear(b[min(at, len(b)):min(len(b), end)])
-			if end >= written {
+			if end >= written-lastUnit {
 				kind = wipe
 			}
 		case "truncate":
@@ -259,6 +264,9 @@ func harm(rng *rand.Rand, files map[string][]byte) (kind, name string) {
 			return kind, name
 		case "delete":
 			delete(files, name)
+			if strings.HasPrefix(name, "wal/") && !slices.ContainsFunc(names, func(other string) bool { return strings.HasPrefix(other, "wal/") && other > name }) {
+				kind = newestOne
+			}
 			return kind, name
 		case "extend":
 			b = append(b, bytes.Repeat([]byte{byte(rng.IntN(256))}, 1+rng.IntN(600))...)
@@ -278,8 +286,9 @@ func harm(rng *rand.Rand, files map[string][]byte) (kind, name string) {
 // A node whose files were damaged has exactly what it had, or refuses with a message that says what to do and leaves
 // the files alone. Of a node that was killed the last acknowledged write may be gone where its own unit, the last of the
 // log, was hit: nothing on one machine tells that from a write that a power cut tore. And zeros from some byte of the
-// log to its end are what the log looks like before it is written: then the node has an earlier state. A node that
-// ended in order notices both. Nothing else may be lost.
+// log to its end are what the log looks like before it is written, and a log without its newest segment like one that
+// was about to begin it: then the node has an earlier state. A node that ended in order notices all of these. Nothing
+// else may be lost.
 func TestADamagedDirectoryIsWholeOrRefused(t *testing.T) {
 	all := histories(t)
 	outcomes := map[string]int{}
@@ -312,7 +321,7 @@ func TestADamagedDirectoryIsWholeOrRefused(t *testing.T) {
 		switch {
 		case got == h.farms[n-1]:
 			outcomes[place+" | "+kind+" | exact"]++
-		case !h.clean && kind == wipe && strings.HasPrefix(name, "wal/") && (got == farmOf{} || slices.Contains(h.farms, got)):
+		case !h.clean && (kind == wipe || kind == newestOne) && strings.HasPrefix(name, "wal/") && (got == farmOf{} || slices.Contains(h.farms, got)):
 			outcomes[place+" | "+kind+" | an earlier state"]++
 		case !h.clean && got == h.farms[n-2] && strings.HasPrefix(name, "wal/"):
 			outcomes[place+" | "+kind+" | last write lost"]++
