@@ -160,7 +160,7 @@ func (p *prepared) send(ctx context.Context, server *url.URL, rotation *rotation
 	request.Header = p.header.Clone()
 	response, err := p.client.http.Do(request)
 	if err != nil {
-		return nil, &attemptError{cause: causeOf(ctx, err), notApplied: neverSent(err) || ctx.Err() != nil && !connected.Load()}
+		return nil, &attemptError{cause: causeOf(ctx, err), notApplied: !connected.Load() && (neverSent(err) || ctx.Err() != nil)}
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil
