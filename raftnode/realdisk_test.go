@@ -94,6 +94,9 @@ func (d *realDisk) crash(underWay *raftpb.Message) {
 // tear appends m and takes back some of the sectors in which that changed the log.
 func (d *realDisk) tear(m *raftpb.Message) {
 	before := d.segments()
+	note := filepath.Join(d.dir(), "reached") // which comes after the write that is torn here
+	reached, err := os.ReadFile(note)
+	d.must(err)
 	d.must(d.log.Append(hardState(m), m.GetEntries()))
 	after := d.segments()
 	if len(before) != len(after) {
@@ -113,6 +116,7 @@ func (d *realDisk) tear(m *raftpb.Message) {
 		}
 	}
 	d.must(os.WriteFile(filepath.Join(d.dir(), "wal", last), is, 0o600))
+	d.must(os.WriteFile(note, reached, 0o600))
 	d.torn = m
 }
 

@@ -121,3 +121,16 @@ func TestDeletedSegmentsAreClosed(t *testing.T) {
 		}
 	}
 }
+
+func TestALogThatCantNoteHowFarItReachesIsDead(t *testing.T) {
+	f := create(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, f.reached.Close())
+	f.reached = full
+	if err := f.Append(hard(1, 1, 0), run(1, 1, 1)); !errors.Is(err, ErrDead) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+}

@@ -15,7 +15,7 @@ import (
 // fuzzBase is the directory of a member that ended cleanly: two snapshots, several segments.
 type fuzzBase struct {
 	dir      string
-	files    []string          // what may be damaged: the last segment, the others, the snapshots, the incarnation
+	files    []string          // what may be damaged: the last segment, the others, the snapshots, the incarnation, the note
 	good     map[string][]byte // what is in them
 	full     string            // what a reader finds
 	older    string            // and without the newest snapshot
@@ -67,7 +67,8 @@ func newFuzzBase(t testing.TB) *fuzzBase {
 	for _, s := range slices.Backward(list) {
 		b.files = append(b.files, filepath.Join(walDir(f.dir), s.name))
 	}
-	b.files = append(b.files, snapshotID{25, 2}.path(f.dir), snapshotID{20, 2}.path(f.dir), filepath.Join(f.dir, incarnationName))
+	b.files = append(b.files, snapshotID{25, 2}.path(f.dir), snapshotID{20, 2}.path(f.dir), filepath.Join(f.dir, incarnationName),
+		filepath.Join(f.dir, reachedName))
 	for _, path := range b.files {
 		b.good[path], err = os.ReadFile(path)
 		must(t, err)
@@ -80,19 +81,26 @@ func newFuzzBase(t testing.TB) *fuzzBase {
 }
 
 // FuzzReadingADamagedDirectory damages one file of a good directory. What is read is the same log, or the part of it in
-// front of a tail of which nothing is left; else it is refused. It never panics, and allocates no more than the files'
-// size accounts for.
+// front of a tail of which nothing is left, if no note says that it reached farther; else it is refused. It never panics,
+// and allocates no more than the files' size accounts for.
 func FuzzReadingADamagedDirectory(f *testing.F) {
-	for file := range uint8(9) {
-		f.Add(file, uint16(0), uint16(0), []byte{1})
-		f.Add(file, uint16(300), uint16(1), []byte(nil))
-		f.Add(file, uint16(512), uint16(512), []byte(nil))
-		f.Add(file, uint16(700), uint16(8), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0})
-		f.Add(file, uint16(600), uint16(0xffff), []byte(nil))
+	for file := range uint8(10) {
+		for _, noted := range []bool{true, false} {
+			f.Add(file, uint16(0), uint16(0), []byte{1}, noted)
+			f.Add(file, uint16(300), uint16(1), []byte(nil), noted)
+			f.Add(file, uint16(512), uint16(512), []byte(nil), noted)
+			f.Add(file, uint16(700), uint16(8), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, noted)
+			f.Add(file, uint16(600), uint16(0xffff), []byte(nil), noted)
+		}
 	}
 	b := newFuzzBase(f)
-	f.Fuzz(func(t *testing.T, file uint8, at, blanks uint16, data []byte) {
+	note := filepath.Join(b.dir, reachedName)
+	f.Fuzz(func(t *testing.T, file uint8, at, blanks uint16, data []byte, noted bool) {
 		path := b.files[int(file)%len(b.files)]
+		if !noted {
+			must(t, remove(note))
+			defer put(t, note, b.good[note])
+		}
 		good := b.good[path]
 		from := int(at) % (len(good) + 1)
 		damaged := slices.Clone(good)
@@ -127,8 +135,8 @@ func FuzzReadingADamagedDirectory(f *testing.F) {
 		got := describe(r)
 		switch {
 		case got == b.full:
-		case path == b.files[len(b.files)-3] && got == b.older:
-		case path != b.files[0] || !slices.Contains(b.prefixes, got):
+		case path == b.files[len(b.files)-4] && got == b.older:
+		case noted || path != b.files[0] || !slices.Contains(b.prefixes, got):
 			t.Fatalf("%s, bytes %d to %d: recovered %s", path, from, to, got)
 		case int64(to) <= b.last.ends[len(b.last.ends)-2]:
 			t.Fatalf("bytes %d to %d are damaged, the last unit from %d on is whole: recovered %s",

@@ -54,6 +54,9 @@ func (l *Log) MarkSnapshot(meta *raftpb.SnapshotMetadata) error {
 	older := l.kept[0]
 	full := len(l.kept) == 2
 	l.mu.Unlock()
+	if err := l.note(); err != nil {
+		return err
+	}
 	if !full {
 		return nil // the fall-back from the only snapshot is the whole log
 	}

@@ -57,6 +57,7 @@ func damaged(format string, args ...any) error {
 type plan struct {
 	recovered Recovered
 	rejected  []error        // why newer snapshots were passed over
+	reached   reached        // what the note said
 	kept      []keptSnapshot // the snapshots that count, older first
 	orphans   []string       // files that nothing refers to
 	tail      string         // the last segment
@@ -108,6 +109,15 @@ func replay(dir string, allocated int64) (*plan, error) {
 		return nil, damaged("the incarnation file is of member %x, the log of member %x", member, r.identity.MemberID)
 	}
 	p.recovered.Identity, p.recovered.Incarnation = r.identity, incarnation
+	if p.reached, err = readReached(dir, member); err != nil {
+		return nil, damaged("%w", err)
+	}
+	if r.unit < p.reached.unit {
+		return nil, damaged("%s: the log ends with unit %d, though unit %d was on the disk", p.tail, r.unit, p.reached.unit)
+	}
+	if !slices.ContainsFunc(r.snapshots, func(s keptSnapshot) bool { return s.index >= p.reached.snapshot }) && p.reached.snapshot > 0 {
+		return nil, damaged("%s: the log has no record of snapshot %d, though it was on the disk", p.tail, p.reached.snapshot)
+	}
 	if err := r.choose(dir, p); err != nil {
 		return nil, err
 	}

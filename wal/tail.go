@@ -25,8 +25,9 @@ import (
 //   - a record's head is blank, but the rest of its sector is not: sectors are written whole;
 //   - something stands farther from the break than a unit can be long.
 //
-// Not to be told apart from a torn write is a loss of sectors in the last unit of all. Open and Close each write one,
-// so that after a clean end the one before it is covered as well.
+// Not to be told apart from a torn write is a loss of sectors in the last unit of all, nor a loss of all that came after
+// some unit. The note of how far the log reached tells (reached.go), where a power cut has not taken it back. Open and Close
+// each write a unit, so that after a clean end the one before it is covered as well.
 
 const (
 	sectorBytes = 512 // what a disk writes whole; the smallest in use

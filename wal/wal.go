@@ -7,6 +7,7 @@
 //	wal/          segments of etcd's write-ahead log
 //	snap/         INDEX-TERM.snap: copies of the store, each with a SHA-256 at its end; the last two that count are kept
 //	incarnation   how many times the directory was opened
+//	reached       how far the log has come, so that one that lost its end is noticed (reached.go)
 //	LOCK          locked while a process uses the directory
 //
 // Promises. What Append has returned for is on the disk, in so far as raft needs it there: a hard state in which only
@@ -108,6 +109,7 @@ type Log struct {
 
 	// Of the goroutine that appends.
 	etcd    *etcdwal.WAL
+	reached *os.File
 	state   hardState // the newest one
 	durable hardState // the newest one that is on the disk
 	unit    uint64    // number of the last unit that was written
@@ -184,7 +186,11 @@ func Create(dir string, id Identity, c Config) (_ *Log, err error) {
 	if err := writeIncarnation(dir, id.MemberID, 1); err != nil {
 		return nil, fmt.Errorf("create a member in %s: %w", dir, err)
 	}
-	return &Log{dir: dir, identity: id, incarnation: 1, config: c, lock: lock, etcd: w}, nil
+	note, err := openReached(dir, id.MemberID, reached{})
+	if err != nil {
+		return nil, fmt.Errorf("create a member in %s: %w", dir, err)
+	}
+	return &Log{dir: dir, identity: id, incarnation: 1, config: c, lock: lock, etcd: w, reached: note}, nil
 }
 
 // Open opens the directory of a member and says what may be believed of it. An error that is ErrDamaged tells the
@@ -223,8 +229,13 @@ func Open(dir string, c Config) (_ *Log, _ Recovered, err error) {
 	if err != nil {
 		return nil, Recovered{}, fmt.Errorf("open %s: %w", dir, err)
 	}
+	note, err := openReached(dir, p.recovered.Identity.MemberID, p.reached)
+	if err != nil {
+		w.Close()
+		return nil, Recovered{}, fmt.Errorf("open %s: %w", dir, err)
+	}
 	l := &Log{
-		dir: dir, identity: p.recovered.Identity, incarnation: p.recovered.Incarnation, config: c, lock: lock, etcd: w,
+		dir: dir, identity: p.recovered.Identity, incarnation: p.recovered.Incarnation, config: c, lock: lock, etcd: w, reached: note,
 		state: p.state, unit: p.unit, last: p.last, dropped: p.dropped, kept: p.kept,
 	}
 	for _, e := range p.recovered.Entries {
@@ -233,6 +244,7 @@ func Open(dir string, c Config) (_ *Log, _ Recovered, err error) {
 	// A killed process may have left bytes that we read but no disk has yet, and raft will answer for them at once.
 	if err := l.writeUnit(p.state, nil); err != nil {
 		w.Close()
+		note.Close()
 		return nil, Recovered{}, fmt.Errorf("open %s: %w", dir, err)
 	}
 	return l, p.recovered, nil
@@ -330,7 +342,7 @@ func (l *Log) writeUnit(state hardState, entries []*raftpb.Entry) error {
 	if state != (hardState{}) {
 		l.unit++
 	}
-	return nil
+	return l.note()
 }
 
 // Sync puts on the disk what Append may have kept in memory: a commit index.
@@ -359,7 +371,8 @@ func (l *Log) Close() error {
 	if closeErr := l.etcd.Close(); err == nil && closeErr != nil {
 		err = l.die(fmt.Errorf("close the log in %s: %w", l.dir, closeErr))
 	}
-	l.lock.Close() // nothing was written through it
+	l.lock.Close()    // nothing was written through it
+	l.reached.Close() // and this need not be on the disk
 	l.closeErr = err
 	if err == nil {
 		l.mu.Lock()

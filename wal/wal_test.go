@@ -122,9 +122,16 @@ func (f *fixture) fast() *fixture {
 	return f
 }
 
-// crash leaves the directory as a killed process does: everything that was written is there, nothing was closed. It
-// goes on in a copy.
+// crash leaves the directory as a power cut may: everything that was written is there, but for the note of how far the
+// log reaches, which is not synced; nothing was closed. It goes on in a copy.
 func (f *fixture) crash() {
+	f.t.Helper()
+	f.kill()
+	must(f.t, os.Remove(filepath.Join(f.dir, reachedName)))
+}
+
+// kill leaves the directory as a killed process does.
+func (f *fixture) kill() {
 	f.t.Helper()
 	dir := f.dir + "'"
 	copyDir(f.t, f.dir, dir)
