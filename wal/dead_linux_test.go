@@ -128,8 +128,8 @@ func TestALogThatCantNoteHowFarItReachesIsDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, f.reached.Close())
-	f.reached = full
+	must(t, f.note.Close())
+	f.note = full
 	if err := f.Append(hard(1, 1, 0), run(1, 1, 1)); !errors.Is(err, ErrDead) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("got %v", err)
 	}

@@ -54,7 +54,7 @@ func (l *Log) MarkSnapshot(meta *raftpb.SnapshotMetadata) error {
 	older := l.kept[0]
 	full := len(l.kept) == 2
 	l.mu.Unlock()
-	if err := l.note(); err != nil {
+	if err := l.noteReached(); err != nil {
 		return err
 	}
 	if !full {

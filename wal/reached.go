@@ -18,16 +18,17 @@ import (
 const reachedName = "reached"
 
 // The note is one line of fixed length, so that it is written in place, within one sector.
-const reachedLine = "raft3d-reached %d member=%016x unit=%016x snapshot=%016x"
+const reachedLine = "raft3d-reached %d member=%016x opened=%016x unit=%016x snapshot=%016x"
 
 // reached is how far the log has come on the disk.
 type reached struct {
-	unit     uint64 // number of the last unit
-	snapshot uint64 // index of the newest snapshot that counts
+	incarnation uint64 // so that an old copy of the file that counts them is noticed too
+	unit        uint64 // number of the last unit
+	snapshot    uint64 // index of the newest snapshot that counts
 }
 
 func (r reached) encode(member uint64) []byte {
-	line := fmt.Sprintf(reachedLine, formatVersion, member, r.unit, r.snapshot)
+	line := fmt.Sprintf(reachedLine, formatVersion, member, r.incarnation, r.unit, r.snapshot)
 	return fmt.Appendf(nil, "%s crc32=%08x\n", line, crc32.ChecksumIEEE([]byte(line)))
 }
 
@@ -43,7 +44,7 @@ func readReached(dir string, member uint64) (reached, error) {
 	var r reached
 	var format int
 	var of uint64
-	if _, err := fmt.Sscanf(string(b), reachedLine, &format, &of, &r.unit, &r.snapshot); err != nil || !bytes.Equal(b, r.encode(member)) {
+	if _, err := fmt.Sscanf(string(b), reachedLine, &format, &of, &r.incarnation, &r.unit, &r.snapshot); err != nil || !bytes.Equal(b, r.encode(member)) {
 		return reached{}, nil
 	}
 	return r, nil
@@ -58,13 +59,13 @@ func openReached(dir string, member uint64, r reached) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY, 0)
 }
 
-// note tells the file what is on the disk by now.
-func (l *Log) note() error {
-	r := reached{unit: l.unit}
+// noteReached tells the file what is on the disk by now.
+func (l *Log) noteReached() error {
+	r := reached{incarnation: l.incarnation, unit: l.unit}
 	if n := len(l.kept); n > 0 { // only this goroutine changes it
 		r.snapshot = l.kept[n-1].index
 	}
-	if _, err := l.reached.WriteAt(r.encode(l.identity.MemberID), 0); err != nil {
+	if _, err := l.note.WriteAt(r.encode(l.identity.MemberID), 0); err != nil {
 		return l.die(fmt.Errorf("note how far the log reaches: %w", err))
 	}
 	return nil

@@ -74,16 +74,27 @@ func TestANoteThatCantBeBelievedProvesNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.open()
-		if r, err := readReached(f.dir, testIdentity.MemberID); err != nil || r.unit != f.unit {
+		if r, err := readReached(f.dir, testIdentity.MemberID); err != nil || r != (reached{f.Incarnation(), f.unit, 0}) {
 			t.Errorf("%s: the new note says %+v (%v), the log is at unit %d", name, r, err, f.unit)
 		}
 	}
+}
+
+func TestAnOldIncarnationFileIsRefused(t *testing.T) {
+	f := create(t)
+	path := filepath.Join(f.dir, incarnationName)
+	old, err := os.ReadFile(path)
+	must(t, err)
+	f.reopen()
+	f.close()
+	put(t, path, old)
+	f.refused("an older copy of it")
 }
 
 func BenchmarkNote(b *testing.B) {
 	f := create(b)
 	for b.Loop() {
 		f.unit++
-		must(b, f.note())
+		must(b, f.noteReached())
 	}
 }

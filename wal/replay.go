@@ -97,7 +97,7 @@ func replay(dir string, allocated int64) (*plan, error) {
 	p := &plan{}
 	for i, s := range list {
 		if s.seq != list[0].seq+uint64(i) {
-			return nil, damaged("segment %016x is missing before %s", list[0].seq+uint64(i), s.name)
+			return nil, damaged("segment %016x is missing before %s", list[0].seq+uint64(i), filepath.Join(walDir(dir), s.name))
 		}
 		p.tail = filepath.Join(walDir(dir), s.name)
 		if p.end, p.recovered.TornBytes, err = r.readSegment(p.tail, s.seq, i == len(list)-1); err != nil {
@@ -106,16 +106,19 @@ func replay(dir string, allocated int64) (*plan, error) {
 	}
 	p.torn = p.recovered.TornBytes > 0
 	if r.identity.MemberID != member {
-		return nil, damaged("the incarnation file is of member %x, the log of member %x", member, r.identity.MemberID)
+		return nil, damaged("%s is of member %x, the log of member %x", filepath.Join(dir, incarnationName), member, r.identity.MemberID)
 	}
 	p.recovered.Identity, p.recovered.Incarnation = r.identity, incarnation
 	if p.reached, err = readReached(dir, member); err != nil {
 		return nil, damaged("%w", err)
 	}
-	if r.unit < p.reached.unit {
+	switch {
+	case incarnation < p.reached.incarnation:
+		return nil, damaged("%s tells of %d starts, but there were %d: it is an older copy of it",
+			filepath.Join(dir, incarnationName), incarnation, p.reached.incarnation)
+	case r.unit < p.reached.unit:
 		return nil, damaged("%s: the log ends with unit %d, though unit %d was on the disk", p.tail, r.unit, p.reached.unit)
-	}
-	if !slices.ContainsFunc(r.snapshots, func(s keptSnapshot) bool { return s.index >= p.reached.snapshot }) && p.reached.snapshot > 0 {
+	case p.reached.snapshot > 0 && !slices.ContainsFunc(r.snapshots, func(s keptSnapshot) bool { return s.index >= p.reached.snapshot }):
 		return nil, damaged("%s: the log has no record of snapshot %d, though it was on the disk", p.tail, p.reached.snapshot)
 	}
 	if err := r.choose(dir, p); err != nil {
@@ -284,7 +287,7 @@ func (r *replayer) choose(dir string, p *plan) error {
 	}
 	first, last := r.bounds()
 	if last < commit {
-		return damaged("the log ends at entry %d, but entry %d was committed", last, commit)
+		return damaged("%s: the log ends at entry %d, but entry %d was committed", p.tail, last, commit)
 	}
 	for _, e := range r.entries {
 		state.seen(e.GetTerm())
@@ -308,7 +311,7 @@ func (r *replayer) choose(dir string, p *plan) error {
 			continue
 		}
 		if !has {
-			p.rejected = append(p.rejected, fmt.Errorf("snapshot %s: the log does not reach back to it", s.name()))
+			p.rejected = append(p.rejected, fmt.Errorf("snapshot %s: the log does not reach back to it", s.path(dir)))
 			continue
 		}
 		metadata, err := verifySnapshot(dir, s.snapshotID)
@@ -321,7 +324,7 @@ func (r *replayer) choose(dir string, p *plan) error {
 	}
 	slices.Reverse(p.kept)
 	if fromStart, _ := r.has(snapshotID{}); len(p.kept) == 0 && !fromStart {
-		return damaged("no snapshot to start from: %w", errors.Join(p.rejected...))
+		return damaged("%s has no snapshot to start from: %w", dir, errors.Join(p.rejected...))
 	}
 	start := p.recovered.Snapshot.GetIndex()
 	p.recovered.Entries = slices.Clone(r.entries[start+1-first:])

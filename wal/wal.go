@@ -109,7 +109,7 @@ type Log struct {
 
 	// Of the goroutine that appends.
 	etcd    *etcdwal.WAL
-	reached *os.File
+	note    *os.File  // reached.go
 	state   hardState // the newest one
 	durable hardState // the newest one that is on the disk
 	unit    uint64    // number of the last unit that was written
@@ -186,11 +186,11 @@ func Create(dir string, id Identity, c Config) (_ *Log, err error) {
 	if err := writeIncarnation(dir, id.MemberID, 1); err != nil {
 		return nil, fmt.Errorf("create a member in %s: %w", dir, err)
 	}
-	note, err := openReached(dir, id.MemberID, reached{})
+	note, err := openReached(dir, id.MemberID, reached{incarnation: 1})
 	if err != nil {
 		return nil, fmt.Errorf("create a member in %s: %w", dir, err)
 	}
-	return &Log{dir: dir, identity: id, incarnation: 1, config: c, lock: lock, etcd: w, reached: note}, nil
+	return &Log{dir: dir, identity: id, incarnation: 1, config: c, lock: lock, etcd: w, note: note}, nil
 }
 
 // Open opens the directory of a member and says what may be believed of it. An error that is ErrDamaged tells the
@@ -235,7 +235,7 @@ func Open(dir string, c Config) (_ *Log, _ Recovered, err error) {
 		return nil, Recovered{}, fmt.Errorf("open %s: %w", dir, err)
 	}
 	l := &Log{
-		dir: dir, identity: p.recovered.Identity, incarnation: p.recovered.Incarnation, config: c, lock: lock, etcd: w, reached: note,
+		dir: dir, identity: p.recovered.Identity, incarnation: p.recovered.Incarnation, config: c, lock: lock, etcd: w, note: note,
 		state: p.state, unit: p.unit, last: p.last, dropped: p.dropped, kept: p.kept,
 	}
 	for _, e := range p.recovered.Entries {
@@ -342,7 +342,7 @@ func (l *Log) writeUnit(state hardState, entries []*raftpb.Entry) error {
 	if state != (hardState{}) {
 		l.unit++
 	}
-	return l.note()
+	return l.noteReached()
 }
 
 // Sync puts on the disk what Append may have kept in memory: a commit index.
@@ -371,8 +371,8 @@ func (l *Log) Close() error {
 	if closeErr := l.etcd.Close(); err == nil && closeErr != nil {
 		err = l.die(fmt.Errorf("close the log in %s: %w", l.dir, closeErr))
 	}
-	l.lock.Close()    // nothing was written through it
-	l.reached.Close() // and this need not be on the disk
+	l.lock.Close() // nothing was written through it
+	l.note.Close() // and what was, need not be on the disk
 	l.closeErr = err
 	if err == nil {
 		l.mu.Lock()

@@ -448,7 +448,8 @@ func TestACreateThatDidNotFinishDoesNotBlockTheNext(t *testing.T) {
 	}
 	f := create(t)
 	f.close()
-	must(t, writeIncarnation(f.dir, testIdentity.MemberID, 0)) // the crash came before the last step
+	must(t, writeIncarnation(f.dir, testIdentity.MemberID, 0)) // the crash came before the last steps
+	must(t, os.Remove(filepath.Join(f.dir, reachedName)))
 	if !Exists(f.dir) {
 		t.Fatal("a complete log does not exist")
 	}
