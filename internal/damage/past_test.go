@@ -3,6 +3,7 @@
 package damage
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -200,24 +201,35 @@ func (p *past) is(f farmOf) (writes int, known bool) {
 	return i + 1, i >= 0
 }
 
+// read returns the files of a directory at one moment. A node that lives removes files by itself, after the last write
+// too, so it is read until it was the same twice.
 func read(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
-	files := map[string][]byte{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(path, ".tmp") {
+	var before map[string][]byte
+	for {
+		files := map[string][]byte{}
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, ".tmp") {
+				return err
+			}
+			name, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			files[name], err = os.ReadFile(path)
 			return err
+		})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			before = nil
+		case err != nil:
+			t.Fatal(err)
+		case before != nil && maps.EqualFunc(before, files, bytes.Equal):
+			return files
+		default:
+			before = files
 		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		files[name], err = os.ReadFile(path)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	return files
 }
 
 func write(t testing.TB, dir string, files map[string][]byte) {
