@@ -102,7 +102,7 @@ type use struct {
 
 // commands are what somebody starts: the binary, and the tests' own under internal, which end with a status and print
 // their figures for whoever started them.
-var commands = []string{"cmd/...", "internal/mutants", "internal/simulate", "internal/torture"}
+var commands = []string{"cmd/...", "internal/fuzz", "internal/mutants", "internal/simulate", "internal/torture"}
 
 const (
 	noClock = "every node must decide alike: the time comes with the command, stamped once before it entered the log"
