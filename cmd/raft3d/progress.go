@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,7 +23,8 @@ type progress struct {
 
 	shown bool // w is a terminal
 	began time.Time
-	last  time.Time // something was shown
+	mu    sync.Mutex
+	last  time.Time // something was shown; guarded by mu
 }
 
 func newProgress(w io.Writer, what string, total int64) *progress {
@@ -31,12 +33,19 @@ func newProgress(w io.Writer, what string, total int64) *progress {
 
 func (p *progress) Write(b []byte) (int, error) {
 	p.done += int64(len(b))
+	p.show(p.line(time.Since(p.began)))
+	return len(b), nil
+}
+
+// show shows a line in place of the last one, unless that is so new that nobody has read it.
+func (p *progress) show(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if now := time.Now(); p.shown && now.Sub(p.last) >= progressEvery {
 		p.last = now
 		// What cannot be shown is no reason to stop what is going on.
-		_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", p.line(now.Sub(p.began)))
+		_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 	}
-	return len(b), nil
 }
 
 // line is what is shown after some time.
@@ -52,7 +61,12 @@ func (p *progress) line(after time.Duration) string {
 
 // end takes the line away again.
 func (p *progress) end() {
-	if p != nil && !p.last.IsZero() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.last.IsZero() {
 		_, _ = io.WriteString(p.w, "\r\x1b[K")
 		p.last = time.Time{}
 	}

@@ -21,6 +21,7 @@ type verb struct {
 	args    string // what follows: "ID", or "[ID]" where it may be left out; empty: nothing
 	usage   string // begins with a small letter and has no full stop
 	example string // one line
+	details string // what -h has behind the example; empty: nothing
 	flags   []cli.Flag
 	verbs   []verb // then there is nothing else but a name and a usage
 
@@ -34,7 +35,7 @@ func verbs() []verb {
 	return slices.Concat(
 		[]verb{printerVerbs(), filamentVerbs(), jobVerbs(), eventsVerb()},
 		clusterVerbs(),
-		[]verb{backupVerb(), restoreVerb(), recoverVerb(), configVerbs()},
+		[]verb{backupVerb(), restoreVerb(), recoverVerb(), benchVerb(), configVerbs()},
 	)
 }
 
@@ -90,7 +91,7 @@ func commands(verbs []verb, parent string, stdout, stderr io.Writer, begun func(
 			command.Flags = append(slices.Clone(v.flags), clientFlags(v)...)
 		}
 		command.CustomHelpTemplate = "{{.FullName}} - {{.Usage}}\n\nUSAGE\n  " + strings.TrimSpace(full+" [flags] "+v.args) +
-			"\n\nEXAMPLE\n  " + v.example + "\n\nFLAGS\n" + flagHelp(command.Flags)
+			"\n\nEXAMPLE\n  " + v.example + "\n" + v.help() + "\nFLAGS\n" + flagHelp(command.Flags)
 		command.Action = func(ctx context.Context, c *cli.Command) error {
 			begun()
 			return v.run(ctx, &invocation{Command: c, args: c.Args().Slice(), stdout: stdout, stderr: stderr}, full)
@@ -98,6 +99,13 @@ func commands(verbs []verb, parent string, stdout, stderr io.Writer, begun func(
 		all = append(all, command)
 	}
 	return all
+}
+
+func (v verb) help() string {
+	if v.details == "" {
+		return ""
+	}
+	return "\n" + v.details
 }
 
 // cli has one template for the help of all nouns, and it is this variable.
