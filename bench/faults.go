@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const writersANode = 4
+
+// gaps kills the leader again and again while clients write at the other nodes, and takes the longest time without an
+// acknowledged write.
+func (o *options) gaps(ctx context.Context, s system, n *nodes, t *table) error {
+	var all []float64
+	for range o.kills {
+		leader := -1
+		if err := until(ctx, "a leader", func(ctx context.Context) bool { leader = s.leader(ctx, n); return leader >= 0 }); err != nil {
+			return err
+		}
+		gap, err := o.gap(ctx, s, n, leader)
+		if err != nil {
+			return err
+		}
+		all = append(all, float64(gap.Microseconds())/1000)
+		t.add("gap after kill -9 of the leader", s.name(), "ms", all[len(all)-1])
+		if err := n.run(leader); err != nil {
+			return err
+		}
+		if err := until(ctx, "the killed node", func(ctx context.Context) bool { return s.ready(ctx, n, leader) }); err != nil {
+			return err
+		}
+		if !sleep(ctx, 500*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+	t.add("gap, the longest of all", s.name(), "ms", slices.Max(all))
+	return nil
+}
+
+func (o *options) gap(ctx context.Context, s system, n *nodes, leader int) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	var acknowledged []time.Time
+	working, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	for node := range n.procs {
+		if node == leader {
+			continue
+		}
+		for range writersANode {
+			write, end, err := s.writer(ctx, n, node)
+			if err != nil {
+				stop()
+				all.Wait()
+				return 0, err
+			}
+			all.Go(func() {
+				defer end()
+				for working.Err() == nil {
+					if write(working) == nil {
+						mu.Lock()
+						acknowledged = append(acknowledged, time.Now())
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	defer all.Wait()
+	defer stop()
+	if !sleep(ctx, time.Second) {
+		return 0, context.Cause(ctx)
+	}
+	killed := time.Now()
+	n.kill(leader)
+	err := until(ctx, "writes after the kill", func(context.Context) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acknowledged) > 0 && acknowledged[len(acknowledged)-1].Sub(killed) > 3*time.Second
+	})
+	if err != nil {
+		return 0, err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	longest := time.Duration(0)
+	for i := 1; i < len(acknowledged); i++ {
+		if acknowledged[i].After(killed) {
+			longest = max(longest, acknowledged[i].Sub(acknowledged[i-1]))
+		}
+	}
+	return longest, nil
+}
+
+// restart kills a follower that holds many records, and takes the time until it has everything again.
+func (o *options) restart(ctx context.Context, s system, n *nodes, t *table, cell string, records int) error {
+	if err := s.fill(ctx, n, records); err != nil {
+		return err
+	}
+	t.add(cell+" memory before", s.name(), "MB a node, anonymous", float64(n.usage().anonymous)/3/1e6)
+	for range 3 {
+		leader := -1
+		if err := until(ctx, "a leader", func(ctx context.Context) bool { leader = s.leader(ctx, n); return leader >= 0 }); err != nil {
+			return err
+		}
+		node := (leader + 1) % 3
+		n.kill(node)
+		began := time.Now()
+		if err := n.run(node); err != nil {
+			return err
+		}
+		if err := until(ctx, fmt.Sprintf("node %d again", node), func(ctx context.Context) bool { return s.ready(ctx, n, node) }); err != nil {
+			return err
+		}
+		t.add(cell, s.name(), "s", time.Since(began).Seconds())
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+// Command bench measures raft3d beside etcd, in alternation on one machine, and prints the table of docs/performance.md:
+//
+//	cd bench && go run .             # three rounds of everything, about 25 minutes
+//	cd bench && go run . -quick      # a look, under three minutes
+//	cd bench && go run . -only writes-512,cpu -rounds 5
+//
+// Each cell is the median of the rounds, and only ratios within one run mean anything: load generator, three servers and
+// whatever else the machine does share its cores. It is a module of its own, so that gRPC and etcd's server stay out of
+// raft3d's.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options is what the command line says.
+type options struct {
+	only             []string
+	rounds           int
+	seconds          time.Duration
+	records, kills   int
+	restarts         []int
+	json             string
+	raft3d, etcd, at string // binaries, and a directory for all data
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	var o options
+	only := flag.String("only", "", "`NAMES` of cells, all that begin so; left out: all")
+	quick := flag.Bool("quick", false, "one short round, without the kills and the big restarts")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each system is measured")
+	flag.DurationVar(&o.seconds, "seconds", 8*time.Second, "how long each load runs")
+	flag.IntVar(&o.kills, "kills", 20, "how many leaders are killed")
+	flag.StringVar(&o.json, "json", "", "`FILE` for every figure of every round")
+	million := flag.Bool("million", true, "also restart with 1,000,000 records")
+	flag.Parse()
+	o.restarts = []int{100_000}
+	if *million {
+		o.restarts = append(o.restarts, 1_000_000)
+	}
+	if *quick {
+		o.rounds, o.seconds, o.kills, o.restarts = 1, 2*time.Second, 0, nil
+	}
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	if o.at, err = os.MkdirTemp("", "raft3d-bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(o.at)
+	if err := o.build(ctx); err != nil {
+		return err
+	}
+	t := &table{}
+	defer func() {
+		t.print(os.Stdout)
+		if o.json != "" {
+			b, jsonErr := json.MarshalIndent(t.cells, "", "  ")
+			err = errors.Join(err, jsonErr, os.WriteFile(o.json, b, 0o644))
+		}
+	}()
+	for round := range o.rounds {
+		for _, s := range []system{&raft3d{o: &o}, &etcd{o: &o}} {
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, s.name())
+			if err := o.round(ctx, s, t, round); err != nil {
+				return fmt.Errorf("%s: %w", s.name(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// build compiles both from source: what is measured is what is in the tree.
+func (o *options) build(ctx context.Context) error {
+	o.raft3d, o.etcd = filepath.Join(o.at, "raft3d"), filepath.Join(o.at, "etcd")
+	for _, b := range []struct{ dir, out, pkg string }{{"..", o.raft3d, "./cmd/raft3d"}, {".", o.etcd, "./etcd"}} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, b.pkg)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build %s: %w", b.pkg, err)
+		}
+	}
+	return nil
+}
+
+func (o *options) wants(cell string) bool {
+	return len(o.only) == 0 || slices.ContainsFunc(o.only, func(prefix string) bool { return strings.HasPrefix(cell, prefix) })
+}
+
+// system is one of the two that are compared.
+type system interface {
+	name() string
+	// start runs three new nodes, and returns them once one leads.
+	start(ctx context.Context) (*nodes, error)
+	// load runs a load for some time. Latencies are in milliseconds.
+	load(ctx context.Context, n *nodes, l load, span time.Duration) (measured, error)
+	// fill creates so many records.
+	fill(ctx context.Context, n *nodes, records int) error
+	// writer returns a function that makes one write at this node.
+	writer(ctx context.Context, n *nodes, node int) (write func(ctx context.Context) error, end func(), err error)
+	// leader is the number of the node that leads; -1: none is known.
+	leader(ctx context.Context, n *nodes) int
+	// ready says whether this node is up and has all that was committed.
+	ready(ctx context.Context, n *nodes, node int) bool
+}
+
+// load is one kind of load, the same for both systems.
+type load struct {
+	cell, kind string // writes, reads, stale, mixed, lists
+	clients    int
+}
+
+type measured struct {
+	perSecond, p50, p99 float64
+	calls               float64
+	failed              int64
+}
+
+var loads = []load{
+	{"writes-1", "writes", 1}, {"writes-64", "writes", 64}, {"writes-512", "writes", 512},
+	{"reads-64", "reads", 64}, {"stale-64", "stale", 64}, {"mixed-64", "mixed", 64}, {"lists-4", "lists", 4},
+}
+
+// round measures one system once.
+func (o *options) round(ctx context.Context, s system, t *table, round int) error {
+	for _, l := range loads {
+		if !o.wants(l.cell) {
+			continue
+		}
+		// Each load on a cluster of its own: none inherits the work of another.
+		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.oneLoad(ctx, s, n, t, l) }); err != nil {
+			return fmt.Errorf("%s: %w", l.cell, err)
+		}
+	}
+	if o.wants("idle") {
+		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.idle(ctx, s, n, t) }); err != nil {
+			return err
+		}
+	}
+	if round > 0 { // these are series by themselves
+		return nil
+	}
+	if o.wants("gap") && o.kills > 0 {
+		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.gaps(ctx, s, n, t) }); err != nil {
+			return fmt.Errorf("gap: %w", err)
+		}
+	}
+	for _, records := range o.restarts {
+		cell := fmt.Sprintf("restart-%d", records)
+		if !o.wants(cell) {
+			continue
+		}
+		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.restart(ctx, s, n, t, cell, records) }); err != nil {
+			return fmt.Errorf("%s: %w", cell, err)
+		}
+	}
+	return nil
+}
+
+func (o *options) withNodes(ctx context.Context, s system, f func(n *nodes) error) error {
+	n, err := s.start(ctx)
+	if n != nil {
+		defer n.end()
+	}
+	if err != nil {
+		return err
+	}
+	return f(n)
+}
+
+func (o *options) oneLoad(ctx context.Context, s system, n *nodes, t *table, l load) error {
+	records := 0
+	switch l.kind {
+	case "lists":
+		records = 10_000
+	case "reads", "stale", "mixed":
+		records = 1000
+	}
+	if err := s.fill(ctx, n, records); err != nil {
+		return err
+	}
+	if _, err := s.load(ctx, n, l, time.Second); err != nil { // to warm up
+		return err
+	}
+	before := n.usage()
+	m, err := s.load(ctx, n, l, o.seconds)
+	if err != nil {
+		return err
+	}
+	after := n.usage()
+	t.add(l.cell, s.name(), "calls/s", m.perSecond)
+	t.add(l.cell+" p50", s.name(), "ms", m.p50)
+	t.add(l.cell+" p99", s.name(), "ms", m.p99)
+	if m.failed > 0 {
+		t.add(l.cell+" failed", s.name(), "calls", float64(m.failed))
+	}
+	if l.kind == "writes" && l.clients > 1 {
+		t.add(l.cell+" server CPU", s.name(), "µs a write", (after.cpu-before.cpu).Seconds()*1e6/m.calls)
+		t.add(l.cell+" to disk", s.name(), "bytes a write", float64(after.written-before.written)/m.calls)
+		t.add(l.cell+" memory", s.name(), "MB a node", float64(after.anonymous)/3/1e6)
+	}
+	return nil
+}
+
+func (o *options) idle(ctx context.Context, s system, n *nodes, t *table) error {
+	if !sleep(ctx, 5*time.Second) {
+		return context.Cause(ctx)
+	}
+	before := n.usage()
+	if !sleep(ctx, 15*time.Second) {
+		return context.Cause(ctx)
+	}
+	after := n.usage()
+	t.add("idle CPU", s.name(), "% of a core a node", (after.cpu-before.cpu).Seconds()/15/3*100)
+	t.add("idle memory", s.name(), "MB a node", float64(after.resident)/3/1e6)
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func machine() string {
+	return fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+}

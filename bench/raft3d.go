@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// raft3d is this repository's program, driven by its own raft3d bench: one connection a client, spread over the nodes.
+type raft3d struct {
+	o   *options
+	seq atomic.Int64
+}
+
+func (*raft3d) name() string { return "raft3d" }
+
+func (r *raft3d) start(ctx context.Context) (*nodes, error) {
+	n, err := newNodes(r.o.at, func(n *nodes, node int) *exec.Cmd {
+		args := []string{fmt.Sprint("-id=node", node+1), "-http=" + n.clients[node], "-raft=" + n.peers[node], "-data=" + filepath.Join(n.dir, fmt.Sprint("n", node))}
+		if node == 0 {
+			args = append(args, "-bootstrap")
+		} else {
+			args = append(args, "-join="+n.clients[0])
+		}
+		return exec.Command(r.o.raft3d, args...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range n.procs {
+		if err := n.run(i); err != nil {
+			return n, err
+		}
+	}
+	return n, until(ctx, "three voters", func(ctx context.Context) bool {
+		var c cluster
+		if r.get(ctx, n, 0, "/api/v1/cluster", &c) != nil || len(c.Members) != 3 {
+			return false
+		}
+		for i, m := range c.Members {
+			if m.Role == "learner" || !r.ready(ctx, n, i) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+type cluster struct {
+	Leader  string
+	Members []struct{ ID, Role string }
+}
+
+var calls = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+
+func (r *raft3d) get(ctx context.Context, n *nodes, node int, path string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.clients[node]+path, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := calls.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", answer.StatusCode)
+	}
+	if into == nil {
+		_, err = io.Copy(io.Discard, answer.Body)
+		return err
+	}
+	return json.NewDecoder(answer.Body).Decode(into)
+}
+
+func (r *raft3d) fill(ctx context.Context, n *nodes, records int) error {
+	if records <= 10_000 { // raft3d bench makes what it reads
+		return nil
+	}
+	return r.bench(ctx, n, nil, "reads", "-clients=1", "-duration=1s", "-warmup=0s", fmt.Sprint("-records=", records))
+}
+
+func (r *raft3d) bench(ctx context.Context, n *nodes, into any, args ...string) error {
+	var servers []string
+	for _, c := range n.clients {
+		servers = append(servers, "http://"+c)
+	}
+	args = append([]string{"bench", "-force", "-keep", "-o=json", "-server=" + strings.Join(servers, ",")}, args...)
+	cmd := exec.CommandContext(ctx, r.o.raft3d, args...)
+	var out, fault bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &fault
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, fault.Bytes())
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(out.Bytes(), into)
+}
+
+func (r *raft3d) load(ctx context.Context, n *nodes, l load, span time.Duration) (m measured, err error) {
+	var report struct {
+		Workloads []struct {
+			PerSec float64 `json:"calls_per_second"`
+			P50    float64 `json:"p50_ms"`
+			P99    float64 `json:"p99_ms"`
+			Calls  float64
+			Errors map[string]int64
+		}
+	}
+	err = r.bench(ctx, n, &report, l.kind, fmt.Sprint("-clients=", l.clients), fmt.Sprint("-duration=", span), "-warmup=0s")
+	if err != nil || len(report.Workloads) != 1 {
+		return m, fmt.Errorf("raft3d bench: %w", err)
+	}
+	w := report.Workloads[0]
+	m = measured{perSecond: w.PerSec, p50: w.P50, p99: w.P99, calls: w.Calls}
+	for _, count := range w.Errors {
+		m.failed += count
+	}
+	return m, nil
+}
+
+func (r *raft3d) writer(_ context.Context, n *nodes, node int) (func(context.Context) error, func(), error) {
+	return func(ctx context.Context) error {
+		body := record(fmt.Sprintf("w%09d", r.seq.Add(1)))
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+n.clients[node]+"/api/v1/printers", strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Content-Type", "application/json")
+		answer, err := calls.Do(request)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+			return err
+		}
+		if answer.StatusCode != http.StatusCreated {
+			return fmt.Errorf("status %d", answer.StatusCode)
+		}
+		return nil
+	}, func() {}, nil
+}
+
+func (r *raft3d) leader(ctx context.Context, n *nodes) int {
+	for i, cmd := range n.procs {
+		var c cluster
+		if cmd == nil || r.get(ctx, n, i, "/api/v1/cluster", &c) != nil {
+			continue
+		}
+		for node := range n.procs {
+			if c.Leader == fmt.Sprint("node", node+1) && n.procs[node] != nil {
+				return node
+			}
+		}
+	}
+	return -1
+}
+
+func (r *raft3d) ready(ctx context.Context, n *nodes, node int) bool {
+	return r.get(ctx, n, node, "/api/v1/printers?limit=1", nil) == nil // linearizable: it has all that was committed before
+}
