@@ -131,7 +131,7 @@ func recordable(c RecordAnswer) (Command, *Error) {
 
 // ValidKey reports whether key can be a Stamp.Key: 1 to 128 printable ASCII characters.
 func ValidKey(key string) bool {
-	return key != "" && len(key) <= MaxKeyLength && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
+	return key != "" && len(key) <= MaxKeyLength && printable(key)
 }
 
 // optional replaces a value that is given by a copy, and has that looked at: the command's own stays as it is.
@@ -225,6 +225,9 @@ func (f *form) free(field string, v *string, least, most int) {
 
 func (f *form) characters(field string, v *string, least, most int, bad func(rune) bool, noBad string) {
 	*v = strings.TrimSpace(*v)
+	if n := len(*v); least <= n && n <= most && printable(*v) {
+		return
+	}
 	switch n := utf8.RuneCountInString(*v); {
 	case !utf8.ValidString(*v):
 		f.fault(field, "must be valid UTF-8")
@@ -235,6 +238,17 @@ func (f *form) characters(field string, v *string, least, most int, bad func(run
 	case strings.ContainsFunc(*v, bad):
 		f.fault(field, "%s", noBad)
 	}
+}
+
+// printable reports whether s has nothing but the characters that most texts are made of: those of ASCII that are no
+// control characters. To see that takes a tenth of the time of looking at each by itself.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // label takes one label and returns its value, trimmed.

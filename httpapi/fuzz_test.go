@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"raft3d/farm"
 )
@@ -33,6 +36,42 @@ func judge(t *testing.T, w *world, method, target, body, mediaType string) {
 	case recorder.Code >= 300 && recorder.Code < 400:
 		t.Fatalf("%s %q: redirected to %s", method, target, recorder.Header().Get("Location"))
 	}
+}
+
+// FuzzJSONMembers walks objects as encoding/json does, and must see the same.
+func FuzzJSONMembers(f *testing.F) {
+	for _, body := range []string{`{}`, ` { "a" : 1 , "b":[{"c":"]}\\""},null],"a":-1.5e3}`, `{"\u00e9\ud800":"\\","é":{"x":{}} ,"t":true}`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		object := bytes.TrimSpace(body)
+		if !utf8.Valid(object) || !json.Valid(object) || object[0] != '{' {
+			return
+		}
+		var seen []string
+		members(object, func(name string, value json.RawMessage, again bool) {
+			seen = append(seen, name, string(value))
+			if typeOf(value) == "a string" {
+				var want string
+				if err := json.Unmarshal(value, &want); err != nil || stringOf(value) != want {
+					t.Fatalf("%s is read as %q, not %q (%v)", value, stringOf(value), want, err)
+				}
+			}
+		})
+		d := json.NewDecoder(bytes.NewReader(object))
+		_, _ = d.Token()
+		for d.More() {
+			name, _ := d.Token()
+			var value json.RawMessage
+			if err := d.Decode(&value); err != nil || len(seen) < 2 || seen[0] != name || seen[1] != string(value) {
+				t.Fatalf("%s: %.2q, encoding/json has %q: %s (%v)", object, seen, name, value, err)
+			}
+			seen = seen[2:]
+		}
+		if len(seen) > 0 {
+			t.Fatalf("%s: %q is too much", object, seen)
+		}
+	})
 }
 
 func FuzzBodies(f *testing.F) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"raft3d/farm"
@@ -101,7 +102,14 @@ func sendObject(w *response, status int, object []byte) error {
 	return nil
 }
 
+// revisionOf reads the revision that a stored object carries. The store writes it last; whatever is otherwise is decoded.
 func revisionOf(object []byte) (uint64, error) {
+	const last = `,"revision":`
+	if i := bytes.LastIndex(object, []byte(last)); i >= 0 && len(object) > 0 {
+		if revision, err := strconv.ParseUint(string(object[i+len(last):len(object)-1]), 10, 64); err == nil && object[len(object)-1] == '}' {
+			return revision, nil
+		}
+	}
 	var version struct {
 		Revision uint64 `json:"revision"`
 	}
