@@ -15,7 +15,9 @@ type proposals struct {
 	low     uint64               // the oldest sequence in pending, or next
 	next    uint64               // the sequence after the newest that was ever added
 	queue   []uint64             // sequences to be handed to the leader, rising
-	changes []uint64             // membership changes that were proposed under this leader, numbered apart
+
+	forwarded []*raftpb.Entry // what other members have proposed to this leader since it last proposed
+	changes   []uint64        // membership changes that were proposed under this leader, numbered apart
 }
 
 // proposal is one request on its way into the log.
@@ -62,13 +64,16 @@ func (c *core) forget(sequence uint64) (neverSent bool) {
 	return neverSent
 }
 
-// propose hands the queue to the leader, many entries a message. What raft drops stays queued. A joiner without a
+// propose hands to the leader what waits, many entries a message: each message that raft is handed costs it one to every
+// follower and an answer from each. So a leader proposes what others forwarded together with its own.
+//
+// What raft drops of the queue stays queued; of what was forwarded, its proposer proposes it again. A joiner without a
 // state waits for it first: what commits before the state is sent would come with it, and its result would be lost.
 func (c *core) propose() {
 	ps := &c.proposals
-	for len(ps.queue) > 0 && c.lead != raft.None && c.appending < maxAppending && c.storage.applied > 0 {
-		n, size := 0, 0
-		var entries []*raftpb.Entry
+	for len(ps.forwarded)+len(ps.queue) > 0 && c.lead != raft.None && c.appending < maxAppending && c.storage.applied > 0 {
+		entries, size := ps.takeForwarded()
+		n := 0
 		for _, sequence := range ps.queue {
 			p := ps.pending[sequence]
 			if p == nil { // its caller has gone
@@ -102,6 +107,18 @@ func (c *core) propose() {
 		}
 		ps.queue = ps.queue[n:]
 	}
+}
+
+// takeForwarded takes what other members proposed, at most a message of it.
+func (ps *proposals) takeForwarded() (entries []*raftpb.Entry, size int) {
+	n := 0
+	for n < len(ps.forwarded) && (n == 0 || n < maxBatchEntries && size+len(ps.forwarded[n].GetData()) <= maxBatchBytes) {
+		size += len(ps.forwarded[n].GetData())
+		n++
+	}
+	entries = ps.forwarded[:n:n]
+	ps.forwarded = ps.forwarded[n:]
+	return entries, size
 }
 
 // requeueAll proposes everything again, in order.

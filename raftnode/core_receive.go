@@ -18,6 +18,10 @@ func (c *core) receive(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgReadIndex && c.answersTooEarly() {
 		return // the reader asks again
 	}
+	if m.GetType() == raftpb.MsgProp && c.state == raft.StateLeader && c.appending < maxAppending {
+		c.proposals.forwarded = append(c.proposals.forwarded, m.GetEntries()...)
+		return // it goes with the others, in propose
+	}
 	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
 	c.believe(m)
 }
