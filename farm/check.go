@@ -33,7 +33,8 @@ func Check(c Command) *Error {
 }
 
 // Normalize returns c as Decide takes it: texts trimmed, words spelled as they are stored, defaults filled in. It
-// names every field whose form is wrong. What it returns shares no map with c, and normalizes to itself.
+// names every field whose form is wrong. It leaves c as it is, and what it returns normalizes to itself; they may share
+// maps, so neither may be written to afterwards.
 func Normalize(c Command) (Command, *Error) {
 	var f form
 	switch c := c.(type) {
@@ -176,15 +177,28 @@ func (f *form) text(t *Text) {
 	}
 	f.free("name", &t.Name, 0, MaxNameLength)
 	f.notes(&t.Notes)
-	labels := make(map[string]string, min(len(t.Labels), MaxLabels))
 	if len(t.Labels) > MaxLabels {
 		f.tooManyLabels(len(t.Labels))
-	} else {
-		for _, key := range slices.Sorted(maps.Keys(t.Labels)) {
-			labels[key] = f.label(key, t.Labels[key])
-		}
+		return
 	}
-	t.Labels = labels
+	if t.Labels == nil {
+		t.Labels = map[string]string{}
+		return
+	}
+	var few [8]string
+	keys := slices.AppendSeq(few[:0], maps.Keys(t.Labels))
+	slices.Sort(keys)
+	given := t.Labels
+	for _, key := range keys {
+		value := f.label(key, t.Labels[key])
+		if value == t.Labels[key] {
+			continue
+		}
+		if len(given) > 0 { // the first that has blanks around it: the command's own map stays as it is
+			t.Labels, given = maps.Clone(t.Labels), nil
+		}
+		t.Labels[key] = value
+	}
 }
 
 func (f *form) patch(p *Patch) {

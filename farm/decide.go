@@ -8,8 +8,8 @@ import (
 
 // Decide says what c does to the farm that r shows: at least one Change (none for RecordAnswer), or a refusal, which
 // is an *Error and comes with no changes. Stamp.Key is for whoever keeps answers; Decide only wants it where there is
-// an answer to keep. It alters nothing that r handed out, and the Changes share no memory with c that c's owner could
-// write through.
+// an answer to keep. It alters nothing that r handed out. The Changes take c's maps over: c must not be written to
+// afterwards.
 //
 // The Changes come in a fixed order, which is that of their revisions: first the object that the command is about,
 // then the spools that it touches (the one that is left before the one that is taken), then the printers. A field

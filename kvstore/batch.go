@@ -32,7 +32,9 @@ type batch struct {
 	err error // what a read met; a farm.Reader cannot say it
 
 	slots   map[slotKey]*slot
-	touched []*slot // in the order in which they were first asked for
+	touched []*slot                  // in the order in which they were first asked for
+	slab    []slot                   // of the next ones
+	buckets map[string]*bbolt.Bucket // of tx, before flush: bbolt opens one anew each time it is asked for
 
 	tallies map[tallyKey]*tally // as the batch has left them so far
 	events  []event             // to write, in order of revisions
@@ -63,10 +65,21 @@ func newBatch(tx *bbolt.Tx, h head, m *memo, sums *sums, l limits) *batch {
 	return &batch{
 		tx: tx, head: h, memo: m, sums: sums, limits: l,
 		slots:   map[slotKey]*slot{},
+		buckets: map[string]*bbolt.Bucket{},
 		tallies: map[tallyKey]*tally{},
 		keys:    map[string]uint64{},
 		answers: map[uint64]*Kept{},
 	}
+}
+
+// bucket is one of the state before the batch.
+func (b *batch) bucket(name []byte) *bbolt.Bucket {
+	bucket := b.buckets[string(name)]
+	if bucket == nil {
+		bucket = b.tx.Bucket(name)
+		b.buckets[string(name)] = bucket
+	}
+	return bucket
 }
 
 // execute decides one command and takes up its changes. The error is that of a broken store.
@@ -267,8 +280,7 @@ func (b *batch) flushObjects(k farm.Kind) error {
 		created uint64
 		raw     []byte
 	}
-	var objects []object
-	var ids []*slot
+	objects, ids := make([]object, 0, len(b.touched)), make([]*slot, 0, len(b.touched))
 	for _, s := range b.touched {
 		if s.key.kind != k || !s.dirty {
 			continue

@@ -74,6 +74,13 @@ func Encode(c farm.Command, s farm.Stamp) ([]byte, error) {
 
 // Decode reads what Encode made. Bytes that are no command of this version are a refusal.
 func Decode(b []byte) (farm.Command, farm.Stamp, *farm.Error) {
+	if c, s, ok := decodeQuick(b); ok {
+		return c, s, nil
+	}
+	return decodeAny(b)
+}
+
+func decodeAny(b []byte) (farm.Command, farm.Stamp, *farm.Error) {
 	var e Envelope
 	if err := proto.Unmarshal(b, &e); err != nil {
 		return nil, farm.Stamp{}, errGarbage

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"reflect"
 	"testing"
+
+	"raft3d/farm"
+	"raft3d/farm/farmtest"
 )
 
 // FuzzRestore gives a store arbitrary bytes for a snapshot: as they are, and as the state in one whose length and
@@ -47,4 +51,35 @@ func framed(file []byte) []byte {
 	b := binary.BigEndian.AppendUint64([]byte(snapshotMagic), uint64(len(file)))
 	b = append(b, file...)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
+}
+
+// FuzzDecode holds what decodeQuick takes against what protobuf makes of it.
+func FuzzDecode(f *testing.F) {
+	printer := farm.CreatePrinter{
+		Text:    farm.Text{ID: "p1", Name: "a", Notes: "\u00e9\n", Labels: map[string]string{"a": "1", "b": ""}},
+		Company: "Prusa", Model: "MK4",
+	}
+	for _, c := range []farm.Command{
+		printer, farm.CreatePrinter{}, job("j1", "p1", "f1", 12_500), to("j1", farm.Running),
+		farm.SetJobStatus{ID: "j1", Status: farm.Done, Used: new(farm.Grams(7))}, spool("f1", 1000),
+	} {
+		for _, s := range []farm.Stamp{{}, {At: farmtest.Start, Actor: "me", NewID: "n1"}, {Key: "k", Fingerprint: [32]byte{1}}, {Key: "k", Fingerprint: [32]byte{1}, IfMatchAny: true}} {
+			b := encode(f, c, s)
+			if _, _, quick := decodeQuick(b); quick != (!s.IfMatchAny && reflect.TypeOf(c) != reflect.TypeOf(farm.CreateFilament{})) {
+				f.Fatalf("%T with %+v: quick is %v", c, s, quick)
+			}
+			f.Add(b)
+			f.Add(append(bytes.Clone(b), b...))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, s, quick := decodeQuick(b)
+		if !quick {
+			return
+		}
+		want, stamp, refusal := decodeAny(b)
+		if refusal != nil || !reflect.DeepEqual(c, want) || !reflect.DeepEqual(s, stamp) {
+			t.Fatalf("%x is %+v, %+v\nprotobuf says %+v, %+v, %v", b, c, s, want, stamp, refusal)
+		}
+	})
 }

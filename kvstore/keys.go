@@ -128,7 +128,7 @@ func (b *batch) sequence(key string) uint64 {
 	if sequence, ok := b.keys[key]; ok {
 		return sequence
 	}
-	return readSequence(b.tx.Bucket(keysBucket).Get([]byte(key)))
+	return readSequence(b.bucket(keysBucket).Get([]byte(key)))
 }
 
 func readSequence(stored []byte) uint64 {
@@ -143,7 +143,7 @@ func (b *batch) kept(sequence uint64) *Kept {
 	if k, ok := b.answers[sequence]; ok {
 		return k
 	}
-	k, err := readKept(b.tx.Bucket(answersBucket).Get(revisionKey(sequence)))
+	k, err := readKept(b.bucket(answersBucket).Get(revisionKey(sequence)))
 	if err != nil {
 		b.err = fmt.Errorf("answer %d: %w", sequence, err)
 	}

@@ -53,7 +53,12 @@ func (b *batch) slot(key slotKey) *slot {
 	if s := b.slots[key]; s != nil {
 		return s
 	}
-	s := &slot{key: key}
+	if len(b.slab) == 0 {
+		b.slab = make([]slot, slabSlots)
+	}
+	s := &b.slab[0]
+	b.slab = b.slab[1:]
+	s.key = key
 	if err := b.load(s); err != nil {
 		b.err = err
 	}
@@ -62,15 +67,17 @@ func (b *batch) slot(key slotKey) *slot {
 	return s
 }
 
+const slabSlots = 32 // are allocated at once
+
 // load reads a slot from the file. What the memo has is believed only where the file has the same bytes.
 func (b *batch) load(s *slot) error {
-	objects := b.tx.Bucket(objectBucket(s.key.kind))
+	objects := b.bucket(objectBucket(s.key.kind))
 	if known, ok := b.memo.slots[s.key]; ok && bytes.Equal(objects.Get(revisionKey(known.created)), known.raw) {
-		*s = known
+		*s = slot{key: s.key, created: known.created, raw: known.raw, object: known.object}
 		s.loaded, s.loadedAt = s.object, s.created
 		return nil
 	}
-	position := b.tx.Bucket(idBucket(s.key.kind)).Get([]byte(s.key.id))
+	position := b.bucket(idBucket(s.key.kind)).Get([]byte(s.key.id))
 	if position == nil {
 		return nil
 	}
@@ -90,7 +97,7 @@ func (b *batch) load(s *slot) error {
 // memo keeps decoded objects from one batch to the next, since decoding costs more than all else in a command. It
 // is no cache of the file: each use compares the bytes. It therefore need not be right, and is emptied when full.
 type memo struct {
-	slots map[slotKey]slot
+	slots map[slotKey]*slot
 	bytes int // of raw objects
 }
 
@@ -101,15 +108,19 @@ const memoBytes = 4 << 20
 func (b *batch) remember() {
 	m := b.memo
 	for _, s := range b.touched {
-		m.bytes -= len(m.slots[s.key].raw)
-		delete(m.slots, s.key)
+		if before := m.slots[s.key]; before != nil {
+			m.bytes -= len(before.raw)
+			if s.raw == nil {
+				delete(m.slots, s.key)
+			}
+		}
 		if s.raw == nil {
 			continue
 		}
 		if m.slots == nil || m.bytes+len(s.raw) > memoBytes {
-			m.slots, m.bytes = map[slotKey]slot{}, 0
+			m.slots, m.bytes = map[slotKey]*slot{}, 0
 		}
-		m.slots[s.key] = slot{key: s.key, created: s.created, raw: s.raw, object: s.object}
+		m.slots[s.key] = s
 		m.bytes += len(s.raw)
 	}
 }
