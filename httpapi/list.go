@@ -11,7 +11,7 @@ import (
 
 // listBuffer is how much of a list is gathered before it is sent, in bytes. A list that fits is sent after its View
 // has ended, so that a slow client holds nothing open; of a longer one each part must be taken in writeTimeout.
-const listBuffer = 64 << 10
+const listBuffer = 256 << 10
 
 var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, listBuffer)) }}
 
