@@ -118,7 +118,7 @@ func TestAListStopsWhenItsClientHasGone(t *testing.T) {
 		visited++
 		return l.add(object)
 	})
-	if err == nil || !l.lost || visited > 100 {
+	if err == nil || !l.lost || visited > 400 {
 		t.Errorf("visited %d objects: %v", visited, err)
 	}
 }

@@ -97,6 +97,7 @@ func (s *Store) flush() error {
 	if s.broken = b.commit(s.current.db); s.broken != nil {
 		return s.broken
 	}
+	s.noteAlive()
 	b.remember()
 	s.mu.Lock()
 	s.head = b.head // which now counts the events too

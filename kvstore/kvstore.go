@@ -78,6 +78,7 @@ type Store struct {
 	writing sync.Mutex // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
 	memo    memo       // guarded by writing
 	pending *batch     // guarded by writing: what was applied and is not in the file yet; nil: nothing
+	alive   *os.File   // guarded by writing: alive.go; nil: nothing is noted yet
 	broken  error      // guarded by writing: what became of the write after which the store must not be used
 
 	mu      sync.Mutex
@@ -97,8 +98,9 @@ type file struct {
 	retired bool // guarded by Store.mu: the last reader closes it
 }
 
-// Open opens the state in dir, which it makes if need be. With Keep it goes on from the state that is there; else, and
-// where there is none, the state is empty and Applied is 0.
+// Open opens the state in dir, which it makes if need be. With Keep it goes on from the state that is there, and without
+// where only the process ended that wrote it, and nobody has touched it since (Linux from 6.8 on can tell). Else the
+// state is empty and Applied is 0.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{dir: dir, log: o.Logger, limits: o.limits()}
 	if s.log == nil {
@@ -134,7 +136,11 @@ func (s *Store) clear(keep bool) (fresh bool, err error) {
 	if err := removeIfThere(s.path(incomingFile)); err != nil {
 		return false, err
 	}
-	if !keep {
+	survived, err := s.survived()
+	if err != nil {
+		return false, err
+	}
+	if !keep && !survived {
 		return true, removeIfThere(s.path(stateFile))
 	}
 	_, err = os.Stat(s.path(stateFile))
@@ -296,7 +302,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	err := s.flush()
 	s.readers.Wait()
-	if err = errors.Join(err, s.current.db.Close()); err != nil {
+	if err = errors.Join(err, s.current.db.Close(), s.forgetAlive()); err != nil {
 		return fmt.Errorf("close state: %w", err)
 	}
 	return nil

@@ -97,6 +97,7 @@ func (s *Store) Restore(r io.Reader) error {
 	old.retired = true
 	unread := old.readers == 0
 	s.mu.Unlock()
+	s.noteAlive()
 	if unread {
 		s.closeRetired(old)
 	}
