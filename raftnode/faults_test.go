@@ -1,0 +1,242 @@
+package raftnode
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// fault is something that may happen, so often in comparison with the others.
+type fault struct {
+	weight int
+	name   string
+	happen func(*schedule)
+	always bool // it is no fault, and there is no run without it
+}
+
+var faults = []fault{
+	{always: true, weight: 30, name: "tick", happen: func(s *schedule) {
+		m := s.running()
+		for range 1 + s.rng.IntN(2*ticksPerHeartbeat) {
+			m.tick()
+			if !m.up {
+				return
+			}
+		}
+	}},
+	{always: true, weight: 60, name: "deliver", happen: func(s *schedule) {
+		for range 1 + s.rng.IntN(4) {
+			if i, ok := s.packet(); ok {
+				s.c.deliver(s.c.take(i))
+			}
+		}
+	}},
+	{always: true, weight: 25, name: "write", happen: func(s *schedule) { m := s.running(); m.write(s.some(len(m.toLog))) }},
+	{always: true, weight: 25, name: "apply", happen: func(s *schedule) { m := s.running(); m.apply(s.some(len(m.toApply))) }},
+	{weight: 6, name: "rest", happen: func(s *schedule) { s.c.settle() }},
+	{weight: 4, name: "run", happen: func(s *schedule) { s.c.run(1 + s.rng.IntN(2*s.c.electionTicks)) }},
+	{always: true, weight: 12, name: "propose", happen: func(s *schedule) {
+		var cmds []string
+		for range 1 + s.rng.IntN(3) {
+			cmds = append(cmds, s.command())
+		}
+		s.running().propose(cmds...)
+	}},
+	{weight: 5, name: "read", happen: func(s *schedule) {
+		s.readers++
+		s.running().read(fmt.Sprintf("r%d", s.readers))
+	}},
+	{weight: 2, name: "give up", happen: func(s *schedule) {
+		m := s.running()
+		if waiting := slices.Sorted(maps.Keys(m.waiting)); len(waiting) > 0 {
+			m.giveUp(waiting[s.rng.IntN(len(waiting))])
+		}
+	}},
+	{weight: 6, name: "drop", happen: func(s *schedule) {
+		if i, ok := s.packet(); ok {
+			s.c.lose(s.c.take(i))
+		}
+	}},
+	{weight: 4, name: "duplicate", happen: func(s *schedule) {
+		if i, ok := s.packet(); ok {
+			s.c.network = append(s.c.network, s.c.network[i])
+		}
+	}},
+	{weight: 3, name: "hold back", happen: func(s *schedule) {
+		if i, ok := s.packet(); ok {
+			s.late = append(s.late, s.c.take(i))
+		}
+	}},
+	{always: true, weight: 2, name: "arrive late", happen: func(s *schedule) { s.arriveLate() }},
+	{weight: 2, name: "forge", happen: func(s *schedule) { s.forge() }},
+	{weight: 2, name: "cut", happen: func(s *schedule) {
+		a, b := s.running().id, s.running().id
+		s.c.cuts[[2]uint64{a, b}] = true
+		if s.rng.IntN(3) > 0 {
+			s.c.cuts[[2]uint64{b, a}] = true
+		}
+	}},
+	{weight: 1, name: "pause", happen: func(s *schedule) { s.running().pause() }},
+	{always: true, weight: 2, name: "go on", happen: func(s *schedule) {
+		if m := s.any(func(m *member) bool { return m.paused }); m != nil {
+			m.proceed()
+		}
+	}},
+	{weight: 1, name: "heal", happen: func(s *schedule) { clear(s.c.cuts) }},
+	{weight: 3, name: "crash", happen: func(s *schedule) { m := s.running(); m.crash(s.some(len(m.toLog))) }},
+	{weight: 1, name: "shut down", happen: func(s *schedule) { s.running().shutdown() }},
+	{always: true, weight: 6, name: "start", happen: func(s *schedule) {
+		if m := s.any(func(m *member) bool { return !m.up && !m.gone }); m != nil {
+			m.restart()
+		}
+	}},
+	{weight: 3, name: "snapshot", happen: func(s *schedule) {
+		if m := s.running(); m.state.Index > 0 && m.receiving == nil {
+			m.saveSnapshot(m.state)
+		}
+	}},
+	{weight: 2, name: "down", happen: func(s *schedule) { m, peer := s.running(), s.running(); m.step(input{down: []uint64{peer.id}}) }},
+	{weight: 1, name: "transfer", happen: func(s *schedule) {
+		if m := s.c.leader(); m != nil {
+			if to := m.core.successor(); to != 0 {
+				m.dispatch(m.core.call(func(c *core) { c.transfer(to) }))
+				s.c.count("leader asked to hand over")
+			}
+		}
+	}},
+	{weight: 1, name: "lose a disk", happen: func(s *schedule) {
+		// For good: its name may come back under another id only. So only one that the others can do without.
+		lead := s.c.leader()
+		if lead == nil {
+			return
+		}
+		m := s.any(func(m *member) bool {
+			r, known := lead.core.table.byID(m.id)
+			return m.runs() && m != lead && known && r.voter && lead.core.settled() && lead.core.survives(m.id) == nil && s.spare(lead, m)
+		})
+		if m != nil {
+			s.c.logf("%d: loses its disk", m.id)
+			s.c.count("disk lost")
+			m.crash(0)
+			m.gone = true
+			s.replace(lead, m)
+		}
+	}},
+	{weight: 1, name: "disk fails", happen: func(s *schedule) {
+		m := s.running()
+		device := []string{fullDisk, badSyncDisk}[s.rng.IntN(2)]
+		if s.rng.IntN(3) == 0 {
+			m.failSnapshot(device)
+			return
+		}
+		if !m.failWrite(device) {
+			// A disk in memory: the node stops at once; what was under way may be on the disk or not.
+			m.crash(s.some(len(m.toLog)))
+			s.c.count("stopped as a failed fsync would stop it")
+		}
+	}},
+	{weight: 1, name: "ask for what is refused", happen: func(s *schedule) {
+		lead := s.c.leader()
+		if lead == nil || len(lead.core.table.members) == 0 {
+			return
+		}
+		table := lead.core.table
+		known := table.members[s.rng.IntN(len(table.members))]
+		switch s.rng.IntN(3) {
+		case 0: // a stranger under a name that is taken: a node that lost its disk
+			r := record(1000)
+			r.Name = known.name
+			_ = lead.changeMembers(MemberChange_ADD, r)
+		case 1: // an identity that was used up
+			if removed := slices.Sorted(maps.Keys(table.removed)); len(removed) > 0 {
+				_ = lead.changeMembers(MemberChange_ADD, record(removed[s.rng.IntN(len(removed))]))
+			}
+		case 2: // the last voter
+			voters := 0
+			for _, r := range table.members {
+				if r.voter {
+					voters++
+				}
+			}
+			if known.voter && voters == 1 {
+				_ = lead.changeMembers(MemberChange_REMOVE, known.record())
+			}
+		}
+	}},
+	{weight: 2, name: "add", happen: func(s *schedule) { s.add() }},
+	{weight: 2, name: "promote", happen: func(s *schedule) {
+		s.change(MemberChange_PROMOTE, func(m *member, r memberEntry) bool { return m.core.caughtUp(r.id) == nil })
+	}},
+	{weight: 2, name: "remove", happen: func(s *schedule) {
+		// A leader hands over before it is removed: its tail would be the longest log, and its vote may be needed.
+		s.change(MemberChange_REMOVE, func(m *member, r memberEntry) bool { return r.id != m.id && m.core.survives(r.id) == nil })
+	}},
+}
+
+// arriveLate delivers one of the packets that were held back, long after others that were sent later.
+func (s *schedule) arriveLate() {
+	if len(s.late) == 0 {
+		return
+	}
+	i := s.rng.IntN(len(s.late))
+	p := s.late[i]
+	s.late = slices.Delete(s.late, i, i+1)
+	s.c.count("message arrived late")
+	s.c.deliver(p)
+}
+
+// replace starts a node with an empty disk under the name of one that lost its own. It is refused as long as that one
+// has not been removed.
+func (s *schedule) replace(lead, lost *member) {
+	if len(s.c.members) > maxScheduleMembers {
+		return
+	}
+	m := s.c.create(uint64(len(s.c.members)) + 1)
+	m.name = lost.name
+	m.start(nil)
+	_ = lead.changeMembers(MemberChange_ADD, m.record())
+}
+
+// forge gives a member a message in the name of another one that none would send it. It must be dropped: raft would
+// end the process, or believe it.
+func (s *schedule) forge() {
+	m := s.running()
+	others := slices.DeleteFunc(slices.Clone(m.core.table.members), func(r memberEntry) bool { return r.id == m.id })
+	if len(others) == 0 {
+		return
+	}
+	from := others[s.rng.IntN(len(others))].id
+	term, beyond := m.core.term+s.rng.Uint64N(2), m.core.last+1+s.rng.Uint64N(3)
+	msg := &raftpb.Message{From: &from, To: &m.id, Term: &term}
+	switch s.rng.IntN(6) {
+	case 0:
+		msg.Type, msg.Commit = raftpb.MsgHeartbeat.Enum(), &beyond
+	case 1:
+		msg.Type, msg.Index = raftpb.MsgAppResp.Enum(), &beyond
+	case 2: // another entry in place of one that is committed
+		at := m.core.commit
+		before, err := m.core.storage.Term(at)
+		if err != nil || at == 0 || before == 0 {
+			return
+		}
+		msg.Type, msg.Index, msg.LogTerm = raftpb.MsgApp.Enum(), new(at-1), new(before)
+		msg.Entries = []*raftpb.Entry{{Index: &at, Term: new(before + 1)}}
+	case 3:
+		if from == m.core.lead {
+			return
+		}
+		msg.Type = raftpb.MsgTimeoutNow.Enum()
+	case 4:
+		msg.Type = raftpb.MsgTransferLeader.Enum()
+	case 5:
+		msg.Type, msg.Entries = raftpb.MsgProp.Enum(), []*raftpb.Entry{{Data: []byte("raw")}}
+	}
+	refused := m.core.refused
+	m.step(input{messages: []*raftpb.Message{msg}})
+	if m.core.refused != refused+1 {
+		s.c.fatalf("%d believes %s", m.id, describe(msg))
+	}
+	s.c.count("forged message refused")
+}
