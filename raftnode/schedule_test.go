@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"testing/cryptotest"
+
+	"go.etcd.io/raft/v3"
 )
 
 var (
@@ -270,6 +272,7 @@ func (s *schedule) heal() {
 	if why := c.unsettled(); why != "" {
 		c.fatalf("after the last commands, %s:\n%s", why, c.status())
 	}
+	s.spreadFalseNews()
 	for _, r := range c.leader().core.table.members {
 		m := c.member(r.id)
 		if !slices.Equal(m.state.Commands, c.history) {
@@ -281,6 +284,43 @@ func (s *schedule) heal() {
 				c.fatalf("the farm of %d: %v", m.id, err)
 			}
 		}
+	}
+}
+
+// spreadFalseNews tells voters again and again that their leader's process is gone, always so few that those who doubt
+// it are no majority: it must stay.
+func (s *schedule) spreadFalseNews() {
+	c, lead := s.c, s.c.leader()
+	term := lead.core.term
+	var followers []*member
+	for _, r := range lead.core.table.members {
+		if r.voter && r.id != lead.id {
+			followers = append(followers, c.member(r.id))
+		}
+	}
+	doubts := func(m *member) bool { return m.core.lead != lead.id }
+	for range 2 * c.electionTicks {
+		doubters := 0
+		for _, m := range followers {
+			if doubts(m) {
+				doubters++
+			}
+		}
+		if len(followers) > 0 {
+			m := followers[s.rng.IntN(len(followers))]
+			if doubts(m) || doubters+1 < (len(followers)+1)/2+1 {
+				m.step(input{down: []uint64{lead.id}})
+				c.count("live leader said to be gone")
+			}
+		}
+		c.run(1)
+		if lead.core.state != raft.StateLeader || lead.core.term != term {
+			c.fatalf("%d led term %d, and was unseated by false news of its death", lead.id, term)
+		}
+	}
+	c.run(2 * c.electionTicks)
+	if why := c.unsettled(); why != "" || c.leader() != lead {
+		c.fatalf("after false news of the death of %d, %s:\n%s", lead.id, why, c.status())
 	}
 }
 
