@@ -104,6 +104,7 @@ func (m *member) restart() {
 	var kept *listState
 	if m.keptState {
 		kept = m.state
+		kept.reopenFarm(m.c)
 	}
 	m.start(kept)
 }
