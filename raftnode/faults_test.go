@@ -85,7 +85,20 @@ var faults = []fault{
 		}
 	}},
 	{weight: 1, name: "heal", happen: func(s *schedule) { clear(s.c.cuts) }},
-	{weight: 3, name: "crash", happen: func(s *schedule) { m := s.running(); m.crash(s.some(len(m.toLog))) }},
+	{weight: 3, name: "crash", happen: func(s *schedule) {
+		m := s.running()
+		if s.rng.IntN(3) == 0 { // in the middle of a write, where it leads
+			m.propose(s.command())
+		}
+		m.crash(s.rng.IntN(len(m.toLog) + 1))
+	}},
+	{weight: 2, name: "crash and start", happen: func(s *schedule) {
+		m := s.running()
+		m.crash(s.some(len(m.toLog)))
+		m.restart()
+	}},
+	{weight: 2, name: "remove under fire", happen: func(s *schedule) { s.removeUnderFire() }},
+	{weight: 2, name: "contest", happen: func(s *schedule) { s.contest() }},
 	{weight: 1, name: "shut down", happen: func(s *schedule) { s.running().shutdown() }},
 	{always: true, weight: 6, name: "start", happen: func(s *schedule) {
 		if m := s.any(func(m *member) bool { return !m.up && !m.gone }); m != nil {
@@ -173,6 +186,85 @@ var faults = []fault{
 		// A leader hands over before it is removed: its tail would be the longest log, and its vote may be needed.
 		s.change(MemberChange_REMOVE, func(m *member, r memberEntry) bool { return r.id != m.id && m.core.survives(r.id) == nil })
 	}},
+}
+
+// contest has several followers stand at almost the same moment, since the leader dies or only seems to.
+func (s *schedule) contest() {
+	lead := s.c.leader()
+	if lead == nil {
+		return
+	}
+	if s.rng.IntN(2) == 0 {
+		lead.crash(s.some(len(lead.toLog)))
+	}
+	for _, m := range s.c.members {
+		if m != lead && m.runs() && s.rng.IntN(4) > 0 {
+			m.step(input{down: []uint64{lead.id}})
+		}
+	}
+	for range ticksPerHeartbeat {
+		for _, m := range s.c.members {
+			if m != lead {
+				m.tick()
+			}
+		}
+		for range s.rng.IntN(6) {
+			if i, ok := s.packet(); ok {
+				s.c.deliver(s.c.take(i))
+			}
+		}
+		if m := s.running(); m != nil {
+			m.write(s.some(len(m.toLog)))
+		}
+	}
+}
+
+// removeUnderFire has a member removed while some are cut off from the leader, who may die over it: who knows of the removal,
+// and who that it is committed, is left to chance. Then the others stand.
+func (s *schedule) removeUnderFire() {
+	lead := s.c.leader()
+	if lead == nil {
+		return
+	}
+	table := lead.core.table
+	r := table.members[s.rng.IntN(len(table.members))]
+	if r.id == lead.id || !r.voter || lead.core.survives(r.id) != nil || lead.changeMembers(MemberChange_REMOVE, r.record()) != nil {
+		return
+	}
+	away := s.c.member(table.members[s.rng.IntN(len(table.members))].id)
+	if s.rng.IntN(2) == 0 && away.id != r.id {
+		s.cut(lead, away)
+	}
+	for range 4 + s.rng.IntN(12) {
+		if i, ok := s.packet(); ok {
+			s.c.deliver(s.c.take(i))
+		}
+		if m := s.any((*member).runs); m != nil {
+			m.write(len(m.toLog))
+			if s.rng.IntN(2) == 0 {
+				m.apply(len(m.toApply))
+			}
+		}
+	}
+	if lead.runs() && s.rng.IntN(2) == 0 {
+		lead.crash(s.some(len(lead.toLog)))
+		if s.rng.IntN(2) == 0 {
+			lead.restart()
+		}
+	}
+	if s.rng.IntN(2) == 0 {
+		s.cut(lead, s.c.member(r.id))
+	}
+	for _, m := range s.c.members {
+		if m.runs() && m.core.lead == lead.id && m != lead && s.rng.IntN(2) == 0 {
+			m.step(input{down: []uint64{lead.id}})
+		}
+	}
+}
+
+// cut parts two members in both directions.
+func (s *schedule) cut(a, b *member) {
+	s.c.cuts[[2]uint64{a.id, b.id}], s.c.cuts[[2]uint64{b.id, a.id}] = true, true
 }
 
 // arriveLate delivers one of the packets that were held back, long after others that were sent later.

@@ -17,7 +17,7 @@ import (
 var (
 	scheduleSeed   = flag.Uint64("schedule.seed", 0, "the one seed that TestNothingIsLostOrDoubledWhateverHappens replays, with its trace; 0: all")
 	scheduleFirst  = flag.Uint64("schedule.first", 1, "the first seed that it tries")
-	scheduleSeeds  = flag.Uint64("schedule.seeds", 400, "how many seeds it tries")
+	scheduleSeeds  = flag.Uint64("schedule.seeds", seedsByDefault, "how many seeds it tries")
 	scheduleReport = flag.String("schedule.report", "", "the file into which it writes, as JSON, how often what happened")
 )
 
