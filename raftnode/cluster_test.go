@@ -41,6 +41,7 @@ type cluster struct {
 	never    map[string]bool   // commands whose proposer was told that they will not happen
 	acked    int               // the length of history that was acknowledged to somebody
 	leaders  map[uint64]uint64 // by term
+	votes    map[vote]uint64   // for whom, as others were told
 	records  map[uint64][]byte // the members' record, by applied index
 
 	customers *customers          // who use the farm that is in each state; nil: states are lists
@@ -52,6 +53,8 @@ type cluster struct {
 
 	happened map[string]int // how often what is of interest has
 }
+
+type vote struct{ by, term uint64 }
 
 // packet is a message on its way.
 type packet struct {
@@ -65,7 +68,7 @@ func newCluster(t testing.TB, seed uint64) *cluster {
 	return &cluster{
 		t: t, cuts: map[[2]uint64]bool{}, rng: rand.New(rand.NewPCG(seed, 0)),
 		electionTicks: 50, keepEntries: 100,
-		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, records: map[uint64][]byte{},
+		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, votes: map[vote]uint64{}, records: map[uint64][]byte{},
 		happened: map[string]int{}, hashes: map[uint64][32]byte{}, pace: map[uint64]int{}, gained: map[uint64]int{},
 	}
 }
@@ -175,6 +178,13 @@ func (c *cluster) create(id uint64) *member {
 
 // send puts a message on the network; it is marshalled, since nothing may be shared between two nodes.
 func (c *cluster) send(m *raftpb.Message, state []byte) {
+	if m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
+		v := vote{m.GetFrom(), m.GetTerm()}
+		if first, voted := c.votes[v]; voted && first != m.GetTo() {
+			c.fatalf("in term %d %d votes for %d and for %d", v.term, v.by, first, m.GetTo())
+		}
+		c.votes[v] = m.GetTo()
+	}
 	b, err := proto.Marshal(m)
 	if err != nil {
 		c.fatalf("marshal %v: %v", m, err)
