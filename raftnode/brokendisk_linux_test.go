@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,18 +15,19 @@ const (
 	badSyncDisk = "/dev/null"
 )
 
-// breakFiles puts a device in the place of all open files of this process in dir whose names end so, and reports
-// whether there was one.
-func breakFiles(dir, suffix, device string) (broken bool, err error) {
+// breakFiles puts a device in the place of all open files of this process in dir whose names end so. mend(true) puts them
+// back, mend(false) does not; mend is nil where there was none.
+func breakFiles(dir, suffix, device string) (mend func(back bool) error, err error) {
 	d, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer d.Close()
 	links, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	kept := map[int]int{}
 	for _, link := range links {
 		name, err := os.Readlink(link)
 		if err != nil || !strings.HasPrefix(name, dir+string(filepath.Separator)) || !strings.HasSuffix(name, suffix) {
@@ -33,12 +35,25 @@ func breakFiles(dir, suffix, device string) (broken bool, err error) {
 		}
 		fd, err := strconv.Atoi(filepath.Base(link))
 		if err != nil {
-			return false, err
+			return nil, err
+		}
+		if kept[fd], err = syscall.Dup(fd); err != nil {
+			return nil, err
 		}
 		if err := syscall.Dup3(int(d.Fd()), fd, syscall.O_CLOEXEC); err != nil {
-			return false, err
+			return nil, err
 		}
-		broken = true
 	}
-	return broken, nil
+	if len(kept) == 0 {
+		return nil, nil
+	}
+	return func(back bool) (err error) {
+		for fd, was := range kept {
+			if back {
+				err = errors.Join(err, syscall.Dup3(was, fd, syscall.O_CLOEXEC))
+			}
+			err = errors.Join(err, syscall.Close(was))
+		}
+		return err
+	}, nil
 }

@@ -32,12 +32,13 @@ func (m *member) failWrite(device string) bool {
 	default:
 		return false
 	}
-	broken, err := breakFiles(filepath.Join(d.dir(), "wal"), ".wal", device)
+	mend, err := breakFiles(filepath.Join(d.dir(), "wal"), ".wal", device)
 	d.must(err)
-	if !broken {
+	if mend == nil {
 		return false
 	}
 	first := write()
+	d.must(mend(true)) // a kernel reports a failed sync once, and may have dropped what was to be written
 	if !errors.Is(first, wal.ErrDead) {
 		m.c.fatalf("the disk of %d fails, its log says %v", m.id, first)
 	}
@@ -76,12 +77,15 @@ func (m *member) failSnapshot(device string) {
 		metadata, err := snapshotMetadata(index, meta)
 		d.must(err)
 		_, err = d.log.WriteSnapshot(metadata, writerTo(func(out io.Writer) (n int64, err error) {
-			if broken, err = breakFiles(snap, ".tmp", device); err != nil {
+			mend, err := breakFiles(snap, ".tmp", device)
+			if err != nil {
 				return 0, err
 			}
-			if !broken {
+			if mend == nil {
 				return 0, syscall.ENOSPC // of the source, where no disk can be broken
 			}
+			broken = true
+			d.must(mend(false)) // the file is closed soon
 			return w.WriteTo(out)
 		}))
 		if err == nil {

@@ -45,8 +45,7 @@ var faults = []fault{
 		s.running().propose(cmds...)
 	}},
 	{weight: 5, name: "read", happen: func(s *schedule) {
-		s.readers++
-		s.running().read(fmt.Sprintf("r%d", s.readers))
+		s.read(s.running())
 	}},
 	{weight: 2, name: "give up", happen: func(s *schedule) {
 		m := s.running()
@@ -65,10 +64,11 @@ var faults = []fault{
 		}
 	}},
 	{weight: 3, name: "hold back", happen: func(s *schedule) {
-		if i, ok := s.packet(); ok {
+		if i, ok := s.packet(); ok && len(s.late) < maxLate {
 			s.late = append(s.late, s.c.take(i))
 		}
 	}},
+	{weight: 1, name: "answer twice", happen: func(s *schedule) { s.answerTwice() }},
 	{always: true, weight: 2, name: "arrive late", happen: func(s *schedule) { s.arriveLate() }},
 	{weight: 2, name: "forge", happen: func(s *schedule) { s.forge() }},
 	{weight: 2, name: "cut", happen: func(s *schedule) {
@@ -266,6 +266,53 @@ func (s *schedule) removeUnderFire() {
 func (s *schedule) cut(a, b *member) {
 	s.c.cuts[[2]uint64{a.id, b.id}], s.c.cuts[[2]uint64{b.id, a.id}] = true, true
 }
+
+// answerTwice has the answer to a follower's read arrive a second time, when that follower has missed a write and somebody
+// else wants to read there.
+func (s *schedule) answerTwice() {
+	lead := s.c.leader()
+	if lead == nil {
+		return
+	}
+	m := s.any(func(m *member) bool { return m.runs() && m.core.lead == lead.id && m != lead })
+	if m == nil {
+		return
+	}
+	s.read(m)
+	for range 30 {
+		for _, other := range s.c.members {
+			other.work()
+		}
+		if len(s.c.network) == 0 {
+			return
+		}
+		p := s.c.take(0)
+		s.c.deliver(p)
+		if p.kind != raftpb.MsgReadIndexResp || p.to != m.id {
+			continue
+		}
+		s.cut(lead, m)
+		if lead.runs() {
+			lead.propose(s.command())
+		}
+		s.c.settle()
+		delete(s.c.cuts, [2]uint64{lead.id, m.id})
+		delete(s.c.cuts, [2]uint64{m.id, lead.id})
+		if m.runs() {
+			s.read(m)
+			s.c.deliver(p)
+			s.c.count("read answered twice")
+		}
+		return
+	}
+}
+
+func (s *schedule) read(m *member) {
+	s.readers++
+	m.read(fmt.Sprintf("r%d", s.readers))
+}
+
+const maxLate = 20 // packets that are held back at once
 
 // arriveLate delivers one of the packets that were held back, long after others that were sent later.
 func (s *schedule) arriveLate() {
