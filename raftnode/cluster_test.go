@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,8 @@ type cluster struct {
 
 	electionTicks int
 	keepEntries   uint64
+	pace          map[uint64]int // by member: how much its clock gains in a tick of run, in quarters of a tick; none: 4
+	gained        map[uint64]int // what that has come to
 
 	trace       strings.Builder
 	showPackets bool // each message that arrives is in the trace
@@ -38,6 +41,7 @@ type cluster struct {
 	never    map[string]bool   // commands whose proposer was told that they will not happen
 	acked    int               // the length of history that was acknowledged to somebody
 	leaders  map[uint64]uint64 // by term
+	votes    map[vote]uint64   // for whom, as others were told
 	records  map[uint64][]byte // the members' record, by applied index
 
 	customers *customers          // who use the farm that is in each state; nil: states are lists
@@ -49,6 +53,8 @@ type cluster struct {
 
 	happened map[string]int // how often what is of interest has
 }
+
+type vote struct{ by, term uint64 }
 
 // packet is a message on its way.
 type packet struct {
@@ -62,8 +68,8 @@ func newCluster(t testing.TB, seed uint64) *cluster {
 	return &cluster{
 		t: t, cuts: map[[2]uint64]bool{}, rng: rand.New(rand.NewPCG(seed, 0)),
 		electionTicks: 50, keepEntries: 100,
-		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, records: map[uint64][]byte{},
-		happened: map[string]int{}, hashes: map[uint64][32]byte{},
+		position: map[string]int{}, never: map[string]bool{}, leaders: map[uint64]uint64{}, votes: map[vote]uint64{}, records: map[uint64][]byte{},
+		happened: map[string]int{}, hashes: map[uint64][32]byte{}, pace: map[uint64]int{}, gained: map[uint64]int{},
 	}
 }
 
@@ -132,7 +138,7 @@ func (c *cluster) member(id uint64) *member {
 func (c *cluster) leader() *member {
 	var lead *member
 	for _, m := range c.members {
-		if m.up && m.core.state == raft.StateLeader && (lead == nil || m.core.term > lead.core.term) {
+		if m.runs() && m.core.state == raft.StateLeader && (lead == nil || m.core.term > lead.core.term) {
 			lead = m
 		}
 	}
@@ -161,7 +167,7 @@ func (c *cluster) found(id uint64) *member {
 
 // create makes a member with an empty disk; start runs it.
 func (c *cluster) create(id uint64) *member {
-	m := &member{c: c, id: id, disk: &memoryDisk{}}
+	m := &member{c: c, id: id, name: record(id).Name, disk: &memoryDisk{}}
 	if c.realDisks {
 		m.disk.real = newRealDisk(c, id)
 	}
@@ -172,6 +178,13 @@ func (c *cluster) create(id uint64) *member {
 
 // send puts a message on the network; it is marshalled, since nothing may be shared between two nodes.
 func (c *cluster) send(m *raftpb.Message, state []byte) {
+	if m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
+		v := vote{m.GetFrom(), m.GetTerm()}
+		if first, voted := c.votes[v]; voted && first != m.GetTo() {
+			c.fatalf("in term %d %d votes for %d and for %d", v.term, v.by, first, m.GetTo())
+		}
+		c.votes[v] = m.GetTo()
+	}
 	b, err := proto.Marshal(m)
 	if err != nil {
 		c.fatalf("marshal %v: %v", m, err)
@@ -193,8 +206,12 @@ func (c *cluster) deliver(p *packet) {
 		c.lose(p)
 		return
 	}
+	if to.paused {
+		to.inbox = append(to.inbox, p)
+		return
+	}
 	if to.core.table.removed[p.from] {
-		if from.up {
+		if from.runs() {
 			from.removed(p.to)
 		}
 		return
@@ -246,11 +263,14 @@ func (c *cluster) settle() {
 	c.fatalf("the cluster does not come to rest")
 }
 
-// run lets time pass for all members alike.
+// run lets time pass for all members, as their clocks see it.
 func (c *cluster) run(ticks int) {
 	for range ticks {
 		for _, m := range c.members {
-			m.tick()
+			c.gained[m.id] += cmp.Or(c.pace[m.id], 4)
+			for ; c.gained[m.id] >= 4; c.gained[m.id] -= 4 {
+				m.tick()
+			}
 		}
 		c.settle()
 	}
@@ -303,7 +323,8 @@ func (c *cluster) check(m *member) {
 		c.fatalf("at index %d the record of %d is %s, another one's was %s", m.state.Index, m.id, describeMeta(m.state.Meta), describeMeta(before))
 	}
 	c.records[m.state.Index] = m.state.Meta
-	if conf := m.raftConf(); m.receiving == nil && conf.Equivalent(m.core.storage.conf) != nil {
+	if conf, want := m.raftConf(), m.core.storage.conf; m.receiving == nil &&
+		!(slices.Equal(conf.Voters, want.Voters) && slices.Equal(conf.Learners, want.Learners)) && conf.Equivalent(want) != nil {
 		c.fatalf("raft of %d has the configuration %v, its state has %v", m.id, conf, m.core.storage.conf)
 	}
 }

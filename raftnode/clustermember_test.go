@@ -17,10 +17,13 @@ import (
 type member struct {
 	c         *cluster
 	id        uint64
+	name      string
 	disk      *memoryDisk
 	up        bool
-	gone      bool // it stopped for good, since it was removed
-	keptState bool // it was shut down in good order, and its state is kept
+	gone      bool      // it stopped for good, since it was removed
+	paused    bool      // its process stands still; what arrives waits in inbox
+	inbox     []*packet // in the order in which they arrived
+	keptState bool      // it was shut down in good order, and its state is kept
 
 	state   *listState
 	core    *core
@@ -62,7 +65,7 @@ func (m *member) start(state *listState) {
 		}
 	}
 	*m = member{
-		c: m.c, id: m.id, disk: m.disk, up: true, state: state,
+		c: m.c, id: m.id, name: m.name, disk: m.disk, up: true, state: state,
 		waiting: map[uint64]string{}, changes: map[uint64]string{}, rounds: map[uint64][]reader{},
 	}
 	a, err := newApplier(state, m.id, m.disk.incarnation)
@@ -101,6 +104,7 @@ func (m *member) restart() {
 	var kept *listState
 	if m.keptState {
 		kept = m.state
+		kept.reopenFarm(m.c)
 	}
 	m.start(kept)
 }
@@ -216,12 +220,44 @@ func (m *member) tellRole() {
 	}
 }
 
+// runs reports whether the member's process does anything.
+func (m *member) runs() bool { return m.up && !m.paused }
+
+// record is what the member joins with.
+func (m *member) record() *MemberRecord {
+	r := record(m.id)
+	r.Name = m.name
+	return r
+}
+
+// pause stops the process as SIGSTOP does: it keeps all it has, and its peers notice nothing but its silence.
+func (m *member) pause() {
+	m.paused = true
+	m.c.logf("%d: pauses", m.id)
+	m.c.count("node paused")
+}
+
+// proceed lets a paused process go on, with all that arrived meanwhile and the one tick that a clock gives for many.
+func (m *member) proceed() {
+	if !m.paused {
+		return
+	}
+	m.paused = false
+	m.c.logf("%d: goes on", m.id)
+	arrived := m.inbox
+	m.inbox = nil
+	m.tick()
+	for _, p := range arrived {
+		m.c.deliver(p)
+	}
+}
+
 func (m *member) tick() {
-	if !m.up {
+	if !m.runs() {
 		return
 	}
 	for _, peer := range m.c.members {
-		if peer != m && peer.up && peer.core.table.removed[m.id] && !m.c.cuts[[2]uint64{m.id, peer.id}] && !m.c.cuts[[2]uint64{peer.id, m.id}] {
+		if peer != m && peer.runs() && peer.core.table.removed[m.id] && !m.c.cuts[[2]uint64{m.id, peer.id}] && !m.c.cuts[[2]uint64{peer.id, m.id}] {
 			if m.removed(peer.id); !m.up {
 				return
 			}
@@ -244,7 +280,7 @@ func (m *member) removed(by uint64) {
 
 // work does what the log and apply goroutines would find to do, and reports whether there was anything.
 func (m *member) work() bool {
-	if !m.up {
+	if !m.runs() {
 		return false
 	}
 	before := m.steps
@@ -351,6 +387,11 @@ func (m *member) apply(n int) {
 	}
 	if changed {
 		batches[0].table = m.applier.members.table()
+		for _, r := range batches[0].table.members {
+			if before, known := m.core.table.byID(r.id); known && r.voter && !before.voter {
+				m.c.count("learner promoted")
+			}
+		}
 		m.c.logf("%d: index %d, %s", m.id, m.applier.index, describeMembers(m.applier.members))
 		m.c.count("membership applied")
 	}
@@ -388,6 +429,9 @@ func (m *member) finishChange(f finished) {
 	delete(m.changes, f.sequence)
 	if f.err != nil {
 		m.c.count("membership change refused")
+		if strings.Contains(f.err.Error(), "a node that lost its data directory must first be removed") {
+			m.c.count("empty disk refused")
+		}
 		m.c.logf("%d: %s is refused: %v", m.id, what, f.err)
 		return
 	}
@@ -403,6 +447,7 @@ func (m *member) countUp() {
 	m.c.happened["proposal carried over"] += int(m.core.repeated)
 	m.c.happened["message refused"] += int(m.core.refused)
 	m.c.happened["ticks"] += m.core.now
+	m.c.happened["read retried"] += max(0, int(m.core.reads.context)-int(m.round))
 }
 
 // propose takes commands from callers.

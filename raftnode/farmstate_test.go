@@ -30,12 +30,37 @@ func positionOf(value any) int {
 
 // withFarm gives a state the production store beside its list of commands.
 func (s *listState) withFarm(c *cluster) *listState {
-	var err error
-	if s.farm, err = kvstore.Open(c.testDir(), kvstore.Options{History: 20, Keys: 30}); err != nil {
-		c.fatalf("%v", err)
-	}
+	s.farmDir = c.testDir()
+	s.openFarm(c, false)
 	c.t.Cleanup(func() { s.farm.Close() })
 	return s
+}
+
+func (s *listState) openFarm(c *cluster, keep bool) {
+	var err error
+	if s.farm, err = kvstore.Open(s.farmDir, kvstore.Options{History: 20, Keys: 30, Keep: keep}); err != nil {
+		c.fatalf("%v", err)
+	}
+}
+
+// reopenFarm closes the store and opens it again, as a node does that ends in good order and starts again. It must be
+// what it was.
+func (s *listState) reopenFarm(c *cluster) {
+	if s.farm == nil {
+		return
+	}
+	index, hash := s.farm.Hash()
+	_, meta := s.farm.Applied()
+	if err := s.farm.Close(); err != nil {
+		c.fatalf("%v", err)
+	}
+	s.openFarm(c, true)
+	newIndex, newHash := s.farm.Hash()
+	_, newMeta := s.farm.Applied()
+	if newIndex != index || newHash != hash || !bytes.Equal(newMeta, meta) {
+		c.fatalf("a store that was closed at index %d, hash %x, opens at index %d, hash %x", index, hash, newIndex, newHash)
+	}
+	c.count("store kept over a restart")
 }
 
 func (s *listState) applyFarm(index uint64, cmds [][]byte, meta []byte, results []any) error {

@@ -38,7 +38,8 @@ type listState struct {
 	twice   bool   // what is wrong: applied twice, so that its marks run ahead; else it is another command
 	full    int    // the disk is full for so many snapshots more
 
-	farm *kvstore.Store // fed with the same; nil: there is only the list
+	farm    *kvstore.Store // fed with the same; nil: there is only the list
+	farmDir string
 }
 
 type listRecord struct {

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,7 +87,9 @@ func (d *realDisk) crash(underWay *raftpb.Message) {
 	from := d.dir()
 	d.life++
 	d.must(os.CopyFS(d.dir(), os.DirFS(from)))
-	d.must(d.log.Close()) // in the old directory, which nobody looks at any more
+	if err := d.log.Close(); !errors.Is(err, wal.ErrDead) { // in the old directory, which nobody looks at any more
+		d.must(err)
+	}
 	d.log = nil
 	d.must(os.RemoveAll(from))
 }

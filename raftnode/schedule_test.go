@@ -4,19 +4,20 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"slices"
 	"testing"
 	"testing/cryptotest"
+
+	"go.etcd.io/raft/v3"
 )
 
 var (
 	scheduleSeed   = flag.Uint64("schedule.seed", 0, "the one seed that TestNothingIsLostOrDoubledWhateverHappens replays, with its trace; 0: all")
 	scheduleFirst  = flag.Uint64("schedule.first", 1, "the first seed that it tries")
-	scheduleSeeds  = flag.Uint64("schedule.seeds", 400, "how many seeds it tries")
+	scheduleSeeds  = flag.Uint64("schedule.seeds", seedsByDefault, "how many seeds it tries")
 	scheduleReport = flag.String("schedule.report", "", "the file into which it writes, as JSON, how often what happened")
 )
 
@@ -85,152 +86,7 @@ type schedule struct {
 	next    int // commands, to tell them apart
 	readers int
 	faults  []fault
-}
-
-// fault is something that may happen, so often in comparison with the others.
-type fault struct {
-	weight int
-	name   string
-	happen func(*schedule)
-	always bool // it is no fault, and there is no run without it
-}
-
-var faults = []fault{
-	{always: true, weight: 30, name: "tick", happen: func(s *schedule) {
-		m := s.running()
-		for range 1 + s.rng.IntN(2*ticksPerHeartbeat) {
-			m.tick()
-			if !m.up {
-				return
-			}
-		}
-	}},
-	{always: true, weight: 60, name: "deliver", happen: func(s *schedule) {
-		for range 1 + s.rng.IntN(4) {
-			if i, ok := s.packet(); ok {
-				s.c.deliver(s.c.take(i))
-			}
-		}
-	}},
-	{always: true, weight: 25, name: "write", happen: func(s *schedule) { m := s.running(); m.write(s.some(len(m.toLog))) }},
-	{always: true, weight: 25, name: "apply", happen: func(s *schedule) { m := s.running(); m.apply(s.some(len(m.toApply))) }},
-	{weight: 6, name: "rest", happen: func(s *schedule) { s.c.settle() }},
-	{weight: 4, name: "run", happen: func(s *schedule) { s.c.run(1 + s.rng.IntN(2*s.c.electionTicks)) }},
-	{always: true, weight: 12, name: "propose", happen: func(s *schedule) {
-		var cmds []string
-		for range 1 + s.rng.IntN(3) {
-			cmds = append(cmds, s.command())
-		}
-		s.running().propose(cmds...)
-	}},
-	{weight: 5, name: "read", happen: func(s *schedule) {
-		s.readers++
-		s.running().read(fmt.Sprintf("r%d", s.readers))
-	}},
-	{weight: 2, name: "give up", happen: func(s *schedule) {
-		m := s.running()
-		if waiting := slices.Sorted(maps.Keys(m.waiting)); len(waiting) > 0 {
-			m.giveUp(waiting[s.rng.IntN(len(waiting))])
-		}
-	}},
-	{weight: 6, name: "drop", happen: func(s *schedule) {
-		if i, ok := s.packet(); ok {
-			s.c.lose(s.c.take(i))
-		}
-	}},
-	{weight: 4, name: "duplicate", happen: func(s *schedule) {
-		if i, ok := s.packet(); ok {
-			s.c.network = append(s.c.network, s.c.network[i])
-		}
-	}},
-	{weight: 2, name: "cut", happen: func(s *schedule) {
-		a, b := s.running().id, s.running().id
-		s.c.cuts[[2]uint64{a, b}] = true
-		if s.rng.IntN(3) > 0 {
-			s.c.cuts[[2]uint64{b, a}] = true
-		}
-	}},
-	{weight: 1, name: "heal", happen: func(s *schedule) { clear(s.c.cuts) }},
-	{weight: 3, name: "crash", happen: func(s *schedule) { m := s.running(); m.crash(s.some(len(m.toLog))) }},
-	{weight: 1, name: "shut down", happen: func(s *schedule) { s.running().shutdown() }},
-	{always: true, weight: 6, name: "start", happen: func(s *schedule) {
-		if m := s.any(func(m *member) bool { return !m.up && !m.gone }); m != nil {
-			m.restart()
-		}
-	}},
-	{weight: 3, name: "snapshot", happen: func(s *schedule) {
-		if m := s.running(); m.state.Index > 0 && m.receiving == nil {
-			m.saveSnapshot(m.state)
-		}
-	}},
-	{weight: 2, name: "down", happen: func(s *schedule) { m, peer := s.running(), s.running(); m.step(input{down: []uint64{peer.id}}) }},
-	{weight: 1, name: "transfer", happen: func(s *schedule) {
-		if m := s.c.leader(); m != nil {
-			if to := m.core.successor(); to != 0 {
-				m.dispatch(m.core.call(func(c *core) { c.transfer(to) }))
-				s.c.count("leader asked to hand over")
-			}
-		}
-	}},
-	{weight: 1, name: "lose a disk", happen: func(s *schedule) {
-		// For good: its name may come back under another id only. So only one that the others can do without.
-		lead := s.c.leader()
-		if lead == nil {
-			return
-		}
-		m := s.any(func(m *member) bool {
-			r, known := lead.core.table.byID(m.id)
-			return m.up && m != lead && known && r.voter && lead.core.settled() && lead.core.survives(m.id) == nil && s.spare(lead, m)
-		})
-		if m != nil {
-			s.c.logf("%d: loses its disk", m.id)
-			s.c.count("disk lost")
-			m.crash(0)
-			m.gone = true
-		}
-	}},
-	{weight: 1, name: "disk fails", happen: func(s *schedule) {
-		// The node stops at once; what was under way may be on the disk or not.
-		m := s.running()
-		m.crash(s.some(len(m.toLog)))
-		s.c.count("stopped as a failed fsync would stop it")
-	}},
-	{weight: 1, name: "ask for what is refused", happen: func(s *schedule) {
-		lead := s.c.leader()
-		if lead == nil || len(lead.core.table.members) == 0 {
-			return
-		}
-		table := lead.core.table
-		known := table.members[s.rng.IntN(len(table.members))]
-		switch s.rng.IntN(3) {
-		case 0: // a stranger under a name that is taken: a node that lost its disk
-			r := record(1000)
-			r.Name = known.name
-			_ = lead.changeMembers(MemberChange_ADD, r)
-		case 1: // an identity that was used up
-			if removed := slices.Sorted(maps.Keys(table.removed)); len(removed) > 0 {
-				_ = lead.changeMembers(MemberChange_ADD, record(removed[s.rng.IntN(len(removed))]))
-			}
-		case 2: // the last voter
-			voters := 0
-			for _, r := range table.members {
-				if r.voter {
-					voters++
-				}
-			}
-			if known.voter && voters == 1 {
-				_ = lead.changeMembers(MemberChange_REMOVE, known.record())
-			}
-		}
-	}},
-	{weight: 2, name: "add", happen: func(s *schedule) { s.add() }},
-	{weight: 2, name: "promote", happen: func(s *schedule) {
-		s.change(MemberChange_PROMOTE, func(m *member, r memberEntry) bool { return m.core.caughtUp(r.id) == nil })
-	}},
-	{weight: 2, name: "remove", happen: func(s *schedule) {
-		// A leader hands over before it is removed: its tail would be the longest log, and its vote may be needed.
-		s.change(MemberChange_REMOVE, func(m *member, r memberEntry) bool { return r.id != m.id && m.core.survives(r.id) == nil })
-	}},
+	late    []*packet // held back
 }
 
 func newSchedule(t testing.TB, seed uint64) *schedule {
@@ -247,6 +103,9 @@ func newSchedule(t testing.TB, seed uint64) *schedule {
 		s.c.customers = newCustomers(rand.New(rand.NewPCG(seed, 2)))
 	}
 	s.c.build(1 + s.rng.Uint64N(3))
+	for id := range uint64(maxScheduleMembers) + 2 {
+		s.c.pace[id] = []int{3, 4, 4, 5, 6}[s.rng.IntN(5)]
+	}
 	return s
 }
 
@@ -265,8 +124,13 @@ func (s *schedule) play(events int) {
 		total += f.weight
 	}
 	for range events {
-		if s.any(func(m *member) bool { return m.up }) == nil {
-			s.any(func(m *member) bool { return !m.gone }).restart()
+		if s.any((*member).runs) == nil {
+			m := s.any(func(m *member) bool { return !m.gone })
+			if m.paused {
+				m.proceed()
+			} else {
+				m.restart()
+			}
 		}
 		n := s.rng.IntN(total)
 		for _, f := range s.faults {
@@ -294,7 +158,7 @@ func (s *schedule) any(is func(*member) bool) *member {
 	return list[s.rng.IntN(len(list))]
 }
 
-func (s *schedule) running() *member { return s.any(func(m *member) bool { return m.up }) }
+func (s *schedule) running() *member { return s.any((*member).runs) }
 
 // some is from nothing to all, and often all.
 func (s *schedule) some(all int) int {
@@ -348,7 +212,7 @@ func (s *schedule) add() {
 		joiner = s.c.create(uint64(len(s.c.members)) + 1)
 		joiner.start(nil)
 	}
-	_ = lead.changeMembers(MemberChange_ADD, record(joiner.id))
+	_ = lead.changeMembers(MemberChange_ADD, joiner.record())
 }
 
 // change asks for a change of one of the members that fit.
@@ -373,7 +237,11 @@ func (s *schedule) heal() {
 	c := s.c
 	c.logf("-- all faults end")
 	clear(c.cuts)
+	for len(s.late) > 0 {
+		s.arriveLate()
+	}
 	for _, m := range c.members {
+		m.proceed()
 		if !m.up && !m.gone {
 			m.restart()
 		}
@@ -404,6 +272,7 @@ func (s *schedule) heal() {
 	if why := c.unsettled(); why != "" {
 		c.fatalf("after the last commands, %s:\n%s", why, c.status())
 	}
+	s.spreadFalseNews()
 	for _, r := range c.leader().core.table.members {
 		m := c.member(r.id)
 		if !slices.Equal(m.state.Commands, c.history) {
@@ -415,6 +284,43 @@ func (s *schedule) heal() {
 				c.fatalf("the farm of %d: %v", m.id, err)
 			}
 		}
+	}
+}
+
+// spreadFalseNews tells voters again and again that their leader's process is gone, always so few that those who doubt
+// it are no majority: it must stay.
+func (s *schedule) spreadFalseNews() {
+	c, lead := s.c, s.c.leader()
+	term := lead.core.term
+	var followers []*member
+	for _, r := range lead.core.table.members {
+		if r.voter && r.id != lead.id {
+			followers = append(followers, c.member(r.id))
+		}
+	}
+	doubts := func(m *member) bool { return m.core.lead != lead.id }
+	for range 2 * c.electionTicks {
+		doubters := 0
+		for _, m := range followers {
+			if doubts(m) {
+				doubters++
+			}
+		}
+		if len(followers) > 0 {
+			m := followers[s.rng.IntN(len(followers))]
+			if doubts(m) || doubters+1 < (len(followers)+1)/2+1 {
+				m.step(input{down: []uint64{lead.id}})
+				c.count("live leader said to be gone")
+			}
+		}
+		c.run(1)
+		if lead.core.state != raft.StateLeader || lead.core.term != term {
+			c.fatalf("%d led term %d, and was unseated by false news of its death", lead.id, term)
+		}
+	}
+	c.run(2 * c.electionTicks)
+	if why := c.unsettled(); why != "" || c.leader() != lead {
+		c.fatalf("after false news of the death of %d, %s:\n%s", lead.id, why, c.status())
 	}
 }
 

@@ -29,9 +29,12 @@ import (
 
 // wanted is what must have happened in a campaign.
 var wanted = []string{
-	"crash", "stopped as a failed fsync would stop it", "disk lost", "torn tail cut", "snapshot installed", "leader elected",
-	"leader asked to hand over", "membership change made", "membership change refused", "removed member stopped",
-	"proposal carried over", "key replayed", "read confirmed", "message refused", "event: drop", "event: duplicate", "event: cut", "event: down",
+	"crash", "stopped as a failed fsync would stop it", "fsync failed", "disk full", "disk full at a snapshot", "torn tail cut",
+	"disk lost", "empty disk refused", "node paused", "store kept over a restart", "snapshot installed",
+	"leader elected", "leader asked to hand over", "live leader said to be gone", "membership change made", "membership change refused",
+	"learner promoted", "removed member stopped", "proposal carried over", "key replayed", "read confirmed", "read retried",
+	"message refused", "forged message refused", "message arrived late", "event: drop", "event: duplicate", "event: cut", "event: down",
+	"event: contest", "event: remove under fire",
 }
 
 const (
@@ -159,7 +162,7 @@ func (c *campaign) report(took time.Duration, workers int) {
 		float64(seeds)/took.Seconds(), float64(events)/took.Seconds())
 	for _, what := range slices.Sorted(maps.Keys(c.happened)) {
 		if what != "seeds" && what != "ticks" {
-			fmt.Printf("| %-30s | %12d |\n", what, c.happened[what])
+			fmt.Printf("| %-40s | %12d |\n", what, c.happened[what])
 		}
 	}
 }
