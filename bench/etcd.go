@@ -14,6 +14,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -58,14 +59,14 @@ func (e *etcd) start(ctx context.Context) (*nodes, error) {
 	})
 }
 
-func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(nil2{}, nil2{}, os.Stderr)) }
+func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(silent{}, silent{}, os.Stderr)) }
 
-type nil2 struct{}
+type silent struct{}
 
-func (nil2) Write(b []byte) (int, error) { return len(b), nil }
+func (silent) Write(b []byte) (int, error) { return len(b), nil }
 
 func (e *etcd) dial(endpoints ...string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
+	return clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 }
 
 // record is a JSON record of 300 bytes.

@@ -19,7 +19,7 @@ func (o *options) gaps(ctx context.Context, s system, n *nodes, t *table) error 
 		if err := until(ctx, "a leader", func(ctx context.Context) bool { leader = s.leader(ctx, n); return leader >= 0 }); err != nil {
 			return err
 		}
-		gap, err := o.gap(ctx, s, n, leader)
+		gap, _, err := o.gap(ctx, s, n, leader, 3*time.Second, n.kill)
 		if err != nil {
 			return err
 		}
@@ -39,60 +39,92 @@ func (o *options) gaps(ctx context.Context, s system, n *nodes, t *table) error 
 	return nil
 }
 
-func (o *options) gap(ctx context.Context, s system, n *nodes, leader int) (time.Duration, error) {
+// rolling ends each node in order and starts it again, the leader last, and takes the longest time without an acknowledged
+// write of clients at the other nodes, and how many of their writes failed.
+func (o *options) rolling(ctx context.Context, s system, n *nodes, t *table) error {
+	leader := -1
+	if err := until(ctx, "a leader", func(ctx context.Context) bool { leader = s.leader(ctx, n); return leader >= 0 }); err != nil {
+		return err
+	}
+	longest, failed := time.Duration(0), 0
+	for _, node := range []int{(leader + 1) % 3, (leader + 2) % 3, leader} {
+		gap, failures, err := o.gap(ctx, s, n, node, time.Second, n.terminate)
+		if err != nil {
+			return err
+		}
+		longest, failed = max(longest, gap), failed+failures
+		if err := n.run(node); err != nil {
+			return err
+		}
+		if err := until(ctx, "the restarted node", func(ctx context.Context) bool { return s.ready(ctx, n, node) }); err != nil {
+			return err
+		}
+	}
+	t.add("gap in a rolling restart", s.name(), "ms", float64(longest.Microseconds())/1000)
+	t.add("failed writes in a rolling restart", s.name(), "writes", float64(failed))
+	return nil
+}
+
+// gap stops a node while clients write at the others, for so long after. It returns the longest time without an
+// acknowledged write from then on, and how many writes failed.
+func (o *options) gap(ctx context.Context, s system, n *nodes, gone int, after time.Duration, stop func(node int)) (time.Duration, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var mu sync.Mutex
 	var acknowledged []time.Time
-	working, stop := context.WithCancel(ctx)
+	failed := 0
+	working, end := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	for node := range n.procs {
-		if node == leader {
+		if node == gone {
 			continue
 		}
 		for range writersANode {
-			write, end, err := s.writer(ctx, n, node)
+			write, close, err := s.writer(ctx, n, node)
 			if err != nil {
-				stop()
+				end()
 				all.Wait()
-				return 0, err
+				return 0, 0, err
 			}
 			all.Go(func() {
-				defer end()
+				defer close()
 				for working.Err() == nil {
-					if write(working) == nil {
-						mu.Lock()
+					err := write(working)
+					mu.Lock()
+					if err == nil {
 						acknowledged = append(acknowledged, time.Now())
-						mu.Unlock()
+					} else if working.Err() == nil {
+						failed++
 					}
+					mu.Unlock()
 				}
 			})
 		}
 	}
 	defer all.Wait()
-	defer stop()
+	defer end()
 	if !sleep(ctx, time.Second) {
-		return 0, context.Cause(ctx)
+		return 0, 0, context.Cause(ctx)
 	}
-	killed := time.Now()
-	n.kill(leader)
-	err := until(ctx, "writes after the kill", func(context.Context) bool {
+	stopped := time.Now()
+	stop(gone)
+	err := until(ctx, "writes after the stop", func(context.Context) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(acknowledged) > 0 && acknowledged[len(acknowledged)-1].Sub(killed) > 3*time.Second
+		return len(acknowledged) > 0 && acknowledged[len(acknowledged)-1].Sub(stopped) > after
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	longest := time.Duration(0)
 	for i := 1; i < len(acknowledged); i++ {
-		if acknowledged[i].After(killed) {
+		if acknowledged[i].After(stopped) {
 			longest = max(longest, acknowledged[i].Sub(acknowledged[i-1]))
 		}
 	}
-	return longest, nil
+	return longest, failed, nil
 }
 
 // restart kills a follower that holds many records, and takes the time until it has everything again.

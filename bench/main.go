@@ -160,6 +160,11 @@ func (o *options) round(ctx context.Context, s system, t *table, round int) erro
 			return err
 		}
 	}
+	if o.wants("rolling") {
+		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.rolling(ctx, s, n, t) }); err != nil {
+			return fmt.Errorf("rolling: %w", err)
+		}
+	}
 	if round > 0 { // these are series by themselves
 		return nil
 	}

@@ -73,6 +73,15 @@ func (n *nodes) kill(node int) {
 	}
 }
 
+// terminate ends a node in order.
+func (n *nodes) terminate(node int) {
+	if cmd := n.procs[node]; cmd != nil {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // how it ends is not what is measured
+		n.procs[node] = nil
+	}
+}
+
 func (n *nodes) end() {
 	for i := range n.procs {
 		n.kill(i)
