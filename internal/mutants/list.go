@@ -13,6 +13,16 @@ var mutants = []mutant{
 	{"the last voter may be removed", "raftnode/members.go", "m.voter(r.MemberId) && len(m.conf.Voters) == 1 {", "false {"},
 	{"a refused change is made by raft all the same", "raftnode/members.go", "	if refused {\n		kind, id = raftpb.ConfChangeUpdateNode, 0\n	}", "	_ = refused"},
 
+	{"raft hears of a membership change with the next one", "raftnode/core.go",
+		"func (c *core) configure(cc *raftpb.ConfChangeV2, index uint64) *raftpb.ConfState {",
+		"var late = map[*core]*raftpb.ConfChangeV2{}\n\nfunc (c *core) configure(cc *raftpb.ConfChangeV2, index uint64) *raftpb.ConfState {\n	late[c], cc = cc, late[c]\n	if cc == nil {\n		return c.storage.conf\n	}\n"},
+	{"a restarted member has forgotten its vote", "raftnode/storage.go",
+		"	return s.hard, s.conf, nil", "	s.hard.Vote = nil\n	return s.hard, s.conf, nil"},
+	{"the members' record is written in the order of a map", "raftnode/members.go",
+		"func (m *members) encode() ([]byte, error) { return proto.Marshal(m.meta) }",
+		"func (m *members) encode() ([]byte, error) {\n	m.meta.Windows = nil\n	for _, w := range m.windows {\n		m.meta.Windows = append(m.meta.Windows, w)\n	}\n	return proto.Marshal(m.meta)\n}"},
+	{"whoever is told that the leader is gone stands at once", "raftnode/core.go", "		PreVote:                   true,", "		PreVote:                   false,"},
+
 	// raftnode: once, and not lost
 	{"no window: a request is applied as often as it commits", "raftnode/request.go", "	if !w.insert(h.sequence) {\n		return duplicate\n	}", "	w.insert(h.sequence)"},
 	{"the window forgets what lies above its low mark", "raftnode/request.go",
@@ -32,7 +42,6 @@ var mutants = []mutant{
 
 	// raftnode: log, snapshots, configurations
 	{"entries are kept where they overlap", "raftnode/storage.go", "	for len(s.bytes) > kept {", "	for false && len(s.bytes) > kept {"},
-	{"a snapshot names an older configuration's state", "raftnode/storage.go", "	if s.applied < s.confAt || s.applied == 0 {", "	if s.applied == 0 {"},
 	{"the log is compacted past what is applied", "raftnode/core.go", "	to := c.storage.applied - min(c.keepEntries, held)", "	to := min(c.commit, c.storage.applied+1)"},
 	{"a restart takes the first snapshot's configuration", "raftnode/storage.go", "	return s.hard, s.conf, nil", "	if snap, err := s.MemoryStorage.Snapshot(); err == nil && snap.GetMetadata().GetIndex() > 0 {\n		return s.hard, snap.GetMetadata().GetConfState(), nil\n	}\n	return s.hard, s.conf, nil"},
 	{"a change below a snapshot reaches raft a second time", "raftnode/core.go", "	if index <= c.restoring {", "	if false {"},
@@ -40,10 +49,18 @@ var mutants = []mutant{
 	{"the term of what is applied is not kept", "raftnode/applier.go", "a.index, a.members.meta.Term = e.GetIndex(), e.GetTerm()", "a.index = e.GetIndex()"},
 	{"the members' record is not stored with commands", "raftnode/applier.go", "	results, err := a.sm.Apply(a.index, cmds, meta)", "	if len(cmds) > 0 {\n		_, meta = a.sm.Applied()\n	}\n	results, err := a.sm.Apply(a.index, cmds, meta)"},
 	{"a peer's heartbeat may name what this log does not have", "raftnode/core_receive.go", "		if m.GetCommit() > c.last && m.GetTerm() >= c.term {", "		if false {"},
+	{"a peer may acknowledge what this log does not have", "raftnode/core_receive.go", "		if !m.GetReject() && m.GetIndex() > c.last && m.GetTerm() >= c.term {", "		if false {"},
+	{"a peer may contradict what is committed", "raftnode/core_receive.go", "term != e.GetTerm() && m.GetTerm() >= c.term {", "term != e.GetTerm() && false {"},
+	{"anybody may ask a member to stand", "raftnode/core_receive.go", "		if m.GetFrom() != c.lead || c.lead == raft.None {", "		if false && c.lead == raft.None {"},
 	{"a refused vote is believed whatever the own log has", "raftnode/core_refusal.go", "err != nil || term != m.GetLogTerm() {", "err != nil && term != 0 {"},
 	{"the last of two voters hears nothing from the other", "raftnode/core_refusal.go", "	c.drain()\n	if m.GetCommit()", "	c.drain()\n	if true || m.GetCommit()"},
 
 	// wal
+	{"the log is not synced", "wal/wal.go", "	begin := time.Now()\n	err := l.etcd.Save(", "	begin := time.Now()\n	l.etcd.SetUnsafeNoFsync()\n	err := l.etcd.Save("},
+	{"a snapshot is not synced", "wal/snapshot.go", "	if err == nil {\n		err = f.Sync()\n	}\n", ""},
+	{"a snapshot counts before its file is whole", "wal/snapshot.go",
+		"	f, err := os.CreateTemp(", "	if err := os.WriteFile(id.path(l.dir), nil, 0o600); err != nil {\n		return 0, err\n	}\n	if err := l.MarkSnapshot(meta); err != nil {\n		return 0, err\n	}\n	f, err := os.CreateTemp("},
+	{"a failed write does not end the log", "wal/wal.go", "	defer l.mu.Unlock()\n	return l.dead\n", "	defer l.mu.Unlock()\n	return nil\n"},
 	{"an overwritten entry leaves what follows it", "wal/records.go", "		r.entries = r.entries[:keep]\n", "		if keep == 0 {\n			r.entries = r.entries[:keep]\n		}\n"},
 	{"a torn tail is taken for damage", "wal/tail.go", "		if recordEnd <= space && !missesSector(rest, offset, recordEnd) {", "		if recordEnd <= space {"},
 	{"a snapshot record drops what follows on it", "wal/records.go", "	if has, known := r.has(id); id.index > last || known && !has {", "	if has, known := r.has(id); true || known && !has {"},
@@ -53,6 +70,7 @@ var mutants = []mutant{
 	// kvstore
 	{"a key is forgotten at once", "kvstore/keys.go", "	b.keys[s.Key] = sequence\n", ""},
 	{"keys are dropped while they are few", "kvstore/keys.go", "h.KeysStored <= b.limits.keys && !expired(oldest, now)", "h.KeysStored <= 2 && !expired(oldest, now)"},
+	{"the applied index is not stored with what was applied", "kvstore/batch.go", "	if err := bucket.Put(headKey, b.head.encode()); err != nil {", "	if len(b.touched) > 0 {\n		return nil\n	}\n	if err := bucket.Put(headKey, b.head.encode()); err != nil {"},
 	{"what is pending is lost when somebody reads", "kvstore/apply.go", "	if s.broken = b.commit(s.current.db); s.broken != nil {", "	if s.broken = b.tx.Rollback(); s.broken != nil {"},
 	{"a snapshot leaves out what is pending", "kvstore/kvstore.go", "	if err := s.catchUp(); err != nil {\n		return err\n	}\n	f, err := s.hold()", "	f, err := s.hold()"},
 	{"the hash depends on how batches are cut", "kvstore/batch.go", "	data = binary.BigEndian.AppendUint64(data, b.head.Revision)\n	data = appendSized(data, string(c.Kind))", "	data = binary.BigEndian.AppendUint64(data, uint64(b.commands))\n	data = appendSized(data, string(c.Kind))"},

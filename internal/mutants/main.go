@@ -19,7 +19,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -41,8 +43,9 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	seeds := flag.Int("seeds", 4000, "how many seeds a bug may need")
+	seeds := flag.Int("seeds", 20_000, "how many seeds a bug may need")
 	only := flag.String("only", "", "only those with this in their name")
+	workers := flag.Int("workers", runtime.NumCPU(), "how many at once; they are told as they are found")
 	flag.Parse()
 	root, err := filepath.Abs(".")
 	if err != nil {
@@ -56,26 +59,47 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Printf("| %-52s | %5s | %s\n| --- | --- | ---\n", "bug", "seeds", "what showed it")
-	var failed error
+	fmt.Printf("| %-58s | %5s | %s\n| --- | --- | ---\n", "bug", "seeds", "what showed it")
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex
+		failed  error // guarded by mu, as what is printed
+		list    = make(chan mutant)
+	)
+	for worker := range *workers {
+		running.Go(func() {
+			own := filepath.Join(dir, fmt.Sprint(worker))
+			err := os.Mkdir(own, 0o700)
+			for m := range list {
+				var needed int
+				var why string
+				if err == nil && ctx.Err() == nil {
+					needed, why, err = m.hunt(ctx, root, own, *seeds)
+				}
+				mu.Lock()
+				switch {
+				case ctx.Err() != nil:
+					failed = ctx.Err()
+				case err != nil:
+					failed = errors.Join(failed, fmt.Errorf("%s: %w", m.name, err))
+				case needed == 0:
+					failed = errors.Join(failed, fmt.Errorf("%s: not found within %d seeds", m.name, *seeds))
+					fmt.Printf("| %-58s | %5s | NOT FOUND\n", m.name, "-")
+				default:
+					fmt.Printf("| %-58s | %5d | %s\n", m.name, needed, why)
+				}
+				mu.Unlock()
+				err = nil
+			}
+		})
+	}
 	for _, m := range mutants {
-		if !strings.Contains(m.name, *only) {
-			continue
-		}
-		needed, why, err := m.hunt(ctx, root, dir, *seeds)
-		switch {
-		case err != nil:
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.name, err))
-		case needed == 0:
-			failed = errors.Join(failed, fmt.Errorf("%s: not found within %d seeds", m.name, *seeds))
-			fmt.Printf("| %-52s | %5s | NOT FOUND\n", m.name, "-")
-		default:
-			fmt.Printf("| %-52s | %5d | %s\n", m.name, needed, why)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if strings.Contains(m.name, *only) {
+			list <- m
 		}
 	}
+	close(list)
+	running.Wait()
 	return failed
 }
 
@@ -104,7 +128,7 @@ func (m *mutant) hunt(ctx context.Context, root, dir string, seeds int) (needed 
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, "", fmt.Errorf("it does not build: %w\n%s", err, out)
 	}
-	const most = 5 * time.Minute
+	const most = 10 * time.Minute
 	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("it neither ends nor fails within %v", most))
 	defer cancel()
 	out, err := exec.CommandContext(ctx, binary, "-test.run=^TestNothingIsLostOrDoubledWhateverHappens$",
