@@ -65,7 +65,10 @@ func (c *invocation) bench(ctx context.Context) (err error) {
 	}
 	b := &bench{run: fmt.Sprintf("bench-%06x", rand.Uint32N(1<<24)), size: c.Int("size"), client: c.client}
 	for _, server := range strings.Split(c.String("server"), ",") {
-		u, err := url.Parse(strings.TrimSpace(server))
+		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
+			server = "http://" + server
+		}
+		u, err := url.Parse(server)
 		if err != nil || u.Scheme != "http" {
 			return usagef("-server=%s: bench speaks http:// only", server)
 		}
