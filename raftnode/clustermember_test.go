@@ -266,10 +266,10 @@ func (m *member) tick() {
 	m.step(input{ticks: 1})
 }
 
-// removed is what the transport tells a member that a peer refuses since it was removed. A member that only knows it
-// by itself, or from a learner, stays: the others may need its vote to find out.
+// removed is what the transport tells a member that a peer refuses since it was removed. Only a voter sends it away for
+// good (Node.Check); a member that knows it by itself, or from a learner, stays: the others may need its vote to find out.
 func (m *member) removed(by uint64) {
-	if r, ok := m.core.table.byID(by); ok && !r.voter {
+	if r, ok := m.c.member(by).core.table.byID(by); !ok || !r.voter {
 		return
 	}
 	m.c.logf("%d: hears from %d that it was removed, and stops for good", m.id, by)

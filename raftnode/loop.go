@@ -202,11 +202,6 @@ func (n *Node) PeerDown(id uint64) {
 func (n *Node) Refused(by uint64, r transport.Refusal) {
 	switch r.Reason {
 	case "removed":
-		// A learner's word is not enough: the last voter that remains may not know it yet, and need this member's vote
-		// or its word to find out (docs/decisions/0008).
-		if m, ok := n.table.Load().byID(by); ok && !m.voter {
-			return
-		}
 		n.fail(ErrRemoved)
 	case "stale_incarnation":
 		n.fail(ErrStale)
@@ -227,7 +222,12 @@ func (n *Node) Refused(by uint64, r transport.Refusal) {
 func (n *Node) Check(id uint64) transport.Standing {
 	t := n.table.Load()
 	if t.removed[id] {
-		return transport.Removed
+		// Only a voter sends it away for good: who heard it from a learner, the last voter may not have heard it yet, and
+		// need the removed member's vote or its word to find out (docs/decisions/0008).
+		if self, ok := t.byID(n.id); ok && self.voter {
+			return transport.Removed
+		}
+		return transport.Unknown
 	}
 	// A joiner without a state, and a node that still applies its own log, believe whoever knows the cluster's id.
 	if _, ok := t.byID(id); ok || len(t.members) == 0 || n.seen.applied.Load() < n.known {
