@@ -44,6 +44,13 @@ func (c *call) receive() ([]byte, error) {
 	if c.r.ContentLength > maxBodyBytes {
 		return nil, errTooLarge
 	}
+	if n := c.r.ContentLength; n > 0 { // net/http gives no more than that
+		body := make([]byte, n)
+		if _, err := io.ReadFull(c.r.Body, body); err != nil {
+			return nil, bodyError(err)
+		}
+		return body, nil
+	}
 	// MaxBytesReader closes the connection behind a body that is too large; it must see net/http's own writer.
 	body, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, maxBodyBytes))
 	if err != nil {

@@ -98,7 +98,7 @@ func sendObject(w *response, status int, object []byte) error {
 		return err
 	}
 	w.Header().Set("ETag", etag(revision))
-	send(w, status, contentJSON, append(object[:len(object):len(object)], '\n'))
+	send(w, status, contentJSON, object, []byte("\n"))
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	headerRevision   = "Raft3D-Revision"
+	headerRevision   = "Raft3d-Revision" // as net/http sends it: any other spelling costs a copy each time
 	contentJSON      = "application/json"
 	contentProblem   = "application/problem+json"
 	retryAfter       = "1" // seconds; an election takes about as long
@@ -138,11 +138,17 @@ func writeProblem(w *response, p problem) {
 }
 
 // send writes a whole answer. A client that has gone is no fault: the write's error is dropped.
-func send(w *response, status int, contentType string, body []byte) {
+func send(w *response, status int, contentType string, body ...[]byte) {
+	length := 0
+	for _, part := range body {
+		length += len(part)
+	}
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	for _, part := range body {
+		_, _ = w.Write(part)
+	}
 }
 
 // sendJSON writes v as a whole answer.
