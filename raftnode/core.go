@@ -3,6 +3,7 @@ package raftnode
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -221,6 +222,7 @@ func (c *core) drain() {
 		if n := len(rd.Entries); n > 0 {
 			c.last = rd.Entries[n-1].GetIndex()
 		}
+		holdVotes(rd.Messages)
 		for _, m := range rd.Messages {
 			c.emit(m)
 		}
@@ -233,7 +235,27 @@ func (c *core) drain() {
 	}
 }
 
+// holdVotes has a candidate ask for votes only once its own term and vote are on the disk. With AsyncStorageWrites raft
+// (v3.7.0) lets the requests go out at once, since the candidate's own vote counts only when it is durable. But two of
+// three votes are enough without it: such a leader, killed before its write, comes back without its term, is elected in
+// the same term again by whoever elected it before, and writes other entries under indexes and terms that were used.
+func holdVotes(messages []*raftpb.Message) {
+	i := slices.IndexFunc(messages, func(m *raftpb.Message) bool { return m.GetTo() == raft.LocalAppendThread })
+	if i < 0 {
+		return // then nothing of it waits for the disk
+	}
+	for j, m := range messages {
+		if m.GetType() == raftpb.MsgVote {
+			messages[i].Responses = append(messages[i].Responses, m)
+			messages[j] = nil
+		}
+	}
+}
+
 func (c *core) emit(m *raftpb.Message) {
+	if m == nil {
+		return // it goes out with an append's answers
+	}
 	switch m.GetTo() {
 	case raft.LocalAppendThread:
 		c.appending++
