@@ -29,6 +29,14 @@ func median(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
+// figure has four digits, or all of a large number.
+func figure(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
+}
+
 // print writes the table as Markdown: medians, and the ratio of the two.
 func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "| %s | raft3d | etcd 3.7.3 | raft3d : etcd |\n| --- | --: | --: | --: |\n", machine())
@@ -36,10 +44,10 @@ func (t *table) print(w io.Writer) {
 		ours, theirs := c.Values["raft3d"], c.Values["etcd"]
 		text := []string{"", "", ""}
 		if len(ours) > 0 {
-			text[0] = fmt.Sprintf("%.4g", median(ours))
+			text[0] = figure(median(ours))
 		}
 		if len(theirs) > 0 {
-			text[1] = fmt.Sprintf("%.4g", median(theirs))
+			text[1] = figure(median(theirs))
 		}
 		if len(ours) > 0 && len(theirs) > 0 && median(theirs) > 0 {
 			text[2] = fmt.Sprintf("%.2f", median(ours)/median(theirs))
