@@ -58,7 +58,7 @@ func TestANodeWhoseStateWasAlteredStopsAloneAndBuildsItAnew(t *testing.T) {
 			rewrite(t, filepath.Join(bad.dir, "state.db"), "print_job", `"print_weight_in_grams":417`, `"print_weight_in_grams":419`)
 			bad.start()
 			bad.awaitReady()
-			says(t, bad.log(), "state_kept=true")
+			bad.awaitLog("state_kept=true")
 			lead, rest := c.leader()
 			good := []*node{}
 			for _, n := range c.nodes {

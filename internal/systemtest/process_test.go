@@ -3,6 +3,8 @@
 package systemtest
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +95,17 @@ func (p *process) log() string {
 		return err.Error()
 	}
 	return string(b)
+}
+
+// awaitLog waits until the process, which goes on running, has written this. A node can answer before it has.
+func (p *process) awaitLog(words string) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%s writes %q", p.name, words), func() error {
+		if text := p.log(); !strings.Contains(text, words) {
+			return errors.New(tail(text, 20))
+		}
+		return nil
+	})
 }
 
 // tail is the last lines of a text.

@@ -4,7 +4,6 @@ package systemtest
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -251,12 +250,7 @@ func TestTheLastNodeOfThreeBecomesANewClusterWithAllThatWasAcknowledged(t *testi
 	}
 	says(t, output, "lost", "two farms", "backup", "-i-know-the-others-are-dead")
 	others[0].start()
-	eventually(t, "it runs", func() error {
-		if !strings.Contains(others[0].log(), "serving") {
-			return fmt.Errorf("%s", others[0].log())
-		}
-		return nil
-	})
+	others[0].awaitLog("serving")
 	status, output = runToEnd(t, nil, "recover", "-force-new-cluster", "-data="+others[0].dir, "-dry-run")
 	if status != 1 {
 		t.Errorf("at a node that runs it ends with status %d", status)
@@ -276,12 +270,7 @@ func TestTheLastNodeOfThreeBecomesANewClusterWithAllThatWasAcknowledged(t *testi
 	// One of the dead comes back after all. It is not let in, nobody votes for it, and the farm goes on.
 	others[1].start()
 	lead.create("printers", `{"id":"after","company":"Prusa","model":"MK4"}`)
-	eventually(t, "the two have met", func() error {
-		if !strings.Contains(others[1].log(), `reason=wrong_cluster`) {
-			return fmt.Errorf("the old one says %s", tail(others[1].log(), 5))
-		}
-		return nil
-	})
+	others[1].awaitLog("reason=wrong_cluster")
 	if r, err := others[1].try("POST", "/api/v1/printers?timeout=500ms", `{"company":"a","model":"b"}`); err == nil && r.status < 500 {
 		t.Errorf("the old member still takes writes: %v", r)
 	}

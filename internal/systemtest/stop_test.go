@@ -28,7 +28,7 @@ func TestARollingRestartFailsNoWriteAndKeepsTheState(t *testing.T) {
 		l.await(50)
 		n.start()
 		c.awaitVoters(c.nodes...)
-		says(t, n.log(), "state_kept=true")
+		n.awaitLog("state_kept=true")
 	}
 	l.stopWithoutFailure()
 	l.check(c.nodes...)
@@ -70,12 +70,7 @@ func TestANodeThatEndsAnswersWhatItHasTakenOn(t *testing.T) {
 			return nil
 		})
 		ending.signal(syscall.SIGTERM)
-		eventually(t, ending.name+" ends", func() error {
-			if !strings.Contains(ending.log(), "ending: asked to") {
-				return errors.New(tail(ending.log(), 3))
-			}
-			return nil
-		})
+		ending.awaitLog("ending: asked to")
 		for _, n := range rest {
 			n.signal(syscall.SIGCONT)
 		}
@@ -110,7 +105,7 @@ func TestAFlippedByteInACleanlyStoppedStateIsNoticedAndTheStateRebuilt(t *testin
 	}
 	n.start()
 	c.awaitVoters(c.nodes...)
-	says(t, n.log(), "state_kept=false")
+	n.awaitLog("state_kept=false")
 	l.check(c.nodes...)
 }
 

@@ -85,7 +85,7 @@ func TestAKilledNodeCatchesUpByTheLogAndAfterALongAbsenceByASnapshot(t *testing.
 	c.awaitVoters(c.nodes...)
 	l.stopWithoutFailure()
 	l.check(c.nodes...)
-	says(t, away.log(), installed)
+	away.awaitLog(installed)
 }
 
 // without is all nodes of the cluster but these.
