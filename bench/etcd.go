@@ -18,14 +18,12 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// etcd is etcd 3.7.3 over gRPC, driven by its own Go client: one connection a client up to 64 connections, each over all
-// three endpoints, as the client balances by itself.
+// etcd is etcd 3.7.3 over gRPC, driven by its own Go client. All of a load's clients share o.etcdClients of those: each has
+// one connection to each node, and balances over them by itself.
 type etcd struct {
 	o   *options
 	seq atomic.Int64
 }
-
-const connections = 64
 
 func (*etcd) name() string { return "etcd" }
 
@@ -108,7 +106,7 @@ func (e *etcd) fill(ctx context.Context, n *nodes, records int) error {
 
 func (e *etcd) load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (measured, error) {
 	var clients []*clientv3.Client
-	for range min(l.clients, connections) {
+	for range min(l.clients, e.o.etcdClients) {
 		c, err := e.dial(n.clients...)
 		if err != nil {
 			return measured{}, err

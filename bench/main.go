@@ -33,6 +33,7 @@ type options struct {
 	seconds          time.Duration
 	records, kills   int
 	restarts         []int
+	etcdClients      int
 	json             string
 	raft3d, etcd, at string // binaries, and a directory for all data
 }
@@ -55,6 +56,7 @@ func run(ctx context.Context) (err error) {
 	flag.DurationVar(&o.seconds, "seconds", 8*time.Second, "how long each load runs")
 	flag.IntVar(&o.kills, "kills", 20, "how many leaders are killed")
 	flag.StringVar(&o.json, "json", "", "`FILE` for every figure of every round")
+	flag.IntVar(&o.etcdClients, "etcd-clients", 1, "how many of etcd's Go clients share the load; each has a connection to each node")
 	million := flag.Bool("million", true, "also restart with 1,000,000 records")
 	flag.Parse()
 	o.restarts = []int{100_000}
