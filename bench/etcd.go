@@ -18,14 +18,12 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// etcd is etcd 3.7.3 over gRPC, driven by its own Go client: one connection a client up to 64 connections, each over all
-// three endpoints, as the client balances by itself.
+// etcd is etcd 3.7.3 over gRPC, driven by its own Go client. All of a load's clients share o.etcdClients of those: each has
+// one connection to each node, and balances over them by itself.
 type etcd struct {
 	o   *options
 	seq atomic.Int64
 }
-
-const connections = 64
 
 func (*etcd) name() string { return "etcd" }
 
@@ -106,9 +104,9 @@ func (e *etcd) fill(ctx context.Context, n *nodes, records int) error {
 	return nil
 }
 
-func (e *etcd) load(ctx context.Context, n *nodes, l load, span time.Duration) (measured, error) {
+func (e *etcd) load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (measured, error) {
 	var clients []*clientv3.Client
-	for range min(l.clients, connections) {
+	for range min(l.clients, e.o.etcdClients) {
 		c, err := e.dial(n.clients...)
 		if err != nil {
 			return measured{}, err
@@ -128,7 +126,7 @@ func (e *etcd) load(ctx context.Context, n *nodes, l load, span time.Duration) (
 		},
 		"lists": func(c *clientv3.Client) error {
 			r, err := c.Get(ctx, "r", clientv3.WithPrefix())
-			if err == nil && len(r.Kvs) != 10_000 {
+			if err == nil && len(r.Kvs) != listed {
 				err = fmt.Errorf("a list of %d", len(r.Kvs))
 			}
 			return err
@@ -137,13 +135,17 @@ func (e *etcd) load(ctx context.Context, n *nodes, l load, span time.Duration) (
 	took := make([][]time.Duration, l.clients)
 	var failed atomic.Int64
 	var all sync.WaitGroup
-	began := time.Now()
+	began := time.Now().Add(warmUp)
 	for i := range l.clients {
 		all.Go(func() {
 			c := clients[i%len(clients)]
 			for time.Since(began) < span && ctx.Err() == nil {
 				start := time.Now()
-				if err := call(c); err != nil {
+				err := call(c)
+				if start.Before(began) {
+					continue
+				}
+				if err != nil {
 					failed.Add(1)
 					continue
 				}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,7 +107,7 @@ func (r *raft3d) bench(ctx context.Context, n *nodes, into any, args ...string) 
 	return json.Unmarshal(out.Bytes(), into)
 }
 
-func (r *raft3d) load(ctx context.Context, n *nodes, l load, span time.Duration) (m measured, err error) {
+func (r *raft3d) load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (m measured, err error) {
 	var report struct {
 		Workloads []struct {
 			PerSec float64 `json:"calls_per_second"`
@@ -116,9 +117,18 @@ func (r *raft3d) load(ctx context.Context, n *nodes, l load, span time.Duration)
 			Errors map[string]int64
 		}
 	}
-	err = r.bench(ctx, n, &report, l.kind, fmt.Sprint("-clients=", l.clients), fmt.Sprint("-duration=", span), "-warmup=0s")
-	if err != nil || len(report.Workloads) != 1 {
+	err = r.bench(ctx, n, &report, l.kind, fmt.Sprint("-clients=", l.clients), fmt.Sprint("-duration=", span), fmt.Sprint("-warmup=", warmUp))
+	if err != nil {
 		return m, fmt.Errorf("raft3d bench: %w", err)
+	}
+	if len(report.Workloads) != 1 {
+		return m, fmt.Errorf("raft3d bench %s: a report of %d workloads", l.kind, len(report.Workloads))
+	}
+	if l.kind == "lists" {
+		var all []struct{ ID string }
+		if err := r.get(ctx, n, 0, "/api/v1/printers", &all); err != nil || len(all) != listed {
+			return m, errors.Join(err, fmt.Errorf("a list of %d", len(all)))
+		}
 	}
 	w := report.Workloads[0]
 	m = measured{perSecond: w.PerSec, p50: w.P50, p99: w.P99, calls: w.Calls}
