@@ -55,7 +55,7 @@ func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any
 		b.meta = meta
 	}
 	s.publish(b.head, meta)
-	if b.commands += len(cmds); b.commands >= maxPending || b.eventBytes >= maxPendingBytes {
+	if b.commands += len(cmds); b.commands >= maxPending || b.bytes >= maxPendingBytes {
 		if err := s.flush(); err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any
 }
 
 // What waits for the file is bounded: a transaction of that many commands takes some milliseconds, in which nothing is
-// applied, and that many bytes of events are in memory about three times.
+// applied, and that many bytes of objects are in memory about three times.
 const (
 	maxPending      = 1024
 	maxPendingBytes = 2 << 20

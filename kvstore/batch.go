@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"go.etcd.io/bbolt"
 
@@ -23,8 +24,8 @@ type batch struct {
 	head head
 	meta []byte // nil: as it is stored
 
-	commands   int
-	eventBytes int // of events
+	commands int
+	bytes    int // of objects that events are of
 
 	memo *memo
 	sums *sums
@@ -38,6 +39,7 @@ type batch struct {
 
 	tallies map[tallyKey]*tally // as the batch has left them so far
 	events  []event             // to write, in order of revisions
+	old     []version           // of objects that the batch has changed, to write: their events had them from the objects
 	keys    map[string]uint64   // to write; 0: to delete
 	answers map[uint64]*Kept    // to write, by sequence; nil: to delete
 
@@ -57,6 +59,7 @@ type slot struct {
 	object  any    // raw decoded: a *farm.Printer, *farm.Filament or *farm.Job; never written to
 
 	dirty    bool   // the batch has changed it
+	event    int    // 1 + where in the batch's events the last change is that left it; 0: the batch has none
 	loaded   any    // the object as the file has it; nil: it has none
 	loadedAt uint64 // its created; 0: there is none
 }
@@ -141,11 +144,12 @@ func (b *batch) decide(c farm.Command, stamp farm.Stamp) any {
 func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 	b.head.Revision++
 	s := b.slot(slotKey{c.Kind, c.ID})
-	before := s.raw
+	before, was := s.raw, s.object
 	if before == nil {
 		s.created = b.head.Revision
 	}
-	s.object, s.raw = b.record(c, stamp, before)
+	s.object, s.raw = b.encode(c)
+	b.record(c, stamp, s, before, was)
 	s.dirty = true
 	b.count(c)
 	if c.Kind == farm.KindJob {
@@ -155,11 +159,9 @@ func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 	return s.raw
 }
 
-// record adds the change to the history, and returns what it leaves, decoded and as it is stored; two nils where that
-// is nothing. What is stored lies within the event.
-func (b *batch) record(c *farm.Change, stamp *farm.Stamp, before []byte) (object any, raw []byte) {
-	encoded := b.appendEventHead(b.scratch[:0], c, stamp, before)
-	begin := len(encoded)
+// encode returns what the change leaves, decoded and as it is stored; two nils where that is nothing.
+func (b *batch) encode(c *farm.Change) (object any, raw []byte) {
+	encoded := b.scratch[:0]
 	switch {
 	case c.PrinterAfter != nil:
 		c.PrinterAfter.Revision = b.head.Revision
@@ -171,18 +173,10 @@ func (b *batch) record(c *farm.Change, stamp *farm.Stamp, before []byte) (object
 		c.JobAfter.Revision = b.head.Revision
 		object, encoded = c.JobAfter, appendJob(encoded, c.JobAfter)
 	default:
-		encoded = append(encoded, before...)
-	}
-	encoded = append(encoded, '}')
-	b.scratch = encoded
-	encoded = bytes.Clone(encoded)
-	b.events = append(b.events, event{b.head.Revision, encoded})
-	b.eventBytes += len(encoded)
-	if object == nil {
 		return nil, nil
 	}
-	end := len(encoded) - 1
-	return object, encoded[begin:end:end]
+	b.scratch = encoded
+	return object, bytes.Clone(encoded)
 }
 
 // hash takes the change into the running hash: SHA-256 over the hash so far, the revision, kind and id, and the
@@ -267,6 +261,9 @@ func (b *batch) flush() error {
 		if err := bucket.Put(raftKey, b.meta); err != nil {
 			return fmt.Errorf("store meta: %w", err)
 		}
+	}
+	if err := bucket.Put(formatKey, []byte(strconv.Itoa(format))); err != nil { // it may have been an older one
+		return fmt.Errorf("store format: %w", err)
 	}
 	if err := bucket.Put(headKey, b.head.encode()); err != nil {
 		return fmt.Errorf("store head: %w", err)

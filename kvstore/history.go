@@ -2,35 +2,38 @@ package kvstore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
-	"strconv"
+	"slices"
+
+	"go.etcd.io/bbolt"
 
 	"raft3d/farm"
 )
 
-// event is one change as the feed tells it: JSON with the fields in this order, the object last.
-type event struct {
-	revision uint64
-	json     []byte
-}
-
-// appendEventHead adds the event up to its object.
-func (b *batch) appendEventHead(to []byte, c *farm.Change, stamp *farm.Stamp, before []byte) []byte {
-	action := "updated"
+// record adds the change to the history. before and was are what s was before it, as it was stored and decoded.
+func (b *batch) record(c *farm.Change, stamp *farm.Stamp, s *slot, before []byte, was any) {
+	e := event{revision: b.head.Revision, kind: c.Kind, action: updated, at: stamp.At, position: s.created, actor: stamp.Actor}
 	switch {
 	case before == nil:
-		action = "created"
-	case c.PrinterAfter == nil && c.FilamentAfter == nil && c.JobAfter == nil:
-		action = "deleted"
+		e.action = created
+	case s.raw == nil:
+		e.action, e.object = deleted, before
 	}
-	to = strconv.AppendUint(append(to, `{"revision":`...), b.head.Revision, 10)
-	to = appendTime(append(to, `,"time":`...), stamp.At)
-	to = appendText(append(to, `,"kind":`...), string(c.Kind))
-	to = appendText(append(to, `,"id":`...), string(c.ID))
-	to = appendText(append(to, `,"action":`...), action)
-	to = appendText(append(to, `,"actor":`...), stamp.Actor)
-	return append(to, `,"object":`...)
+	// The object in the bucket is another from now on.
+	switch {
+	case s.event > 0:
+		b.events[s.event-1].object = before
+	case before != nil:
+		b.old = append(b.old, version{revisionOf(was), before})
+	}
+	b.events = append(b.events, e)
+	b.bytes += max(len(before), len(s.raw))
+	s.event = 0
+	if s.raw != nil {
+		s.event = len(b.events)
+	}
 }
 
 // trimmedPerEvent bounds what one new event may push out. More than one, so that a history that was told to be shorter
@@ -47,9 +50,20 @@ func (b *batch) flushEvents() error {
 		h.OldestEvent = b.events[0].revision
 	}
 	bucket := b.tx.Bucket(eventsBucket)
-	bucket.FillPercent = 1 // keys only rise, and no event grows
-	for _, e := range b.events {
-		if err := put(bucket, revisionKey(e.revision), e.json); err != nil {
+	bucket.FillPercent = 1 // keys only rise; an event grows once, or never
+	if err := b.flushOld(bucket); err != nil {
+		return err
+	}
+	room := 0
+	for i := range b.events {
+		room += eventRoom + len(b.events[i].actor) + len(b.events[i].object)
+	}
+	stored := make([]byte, 0, room)
+	for i := range b.events {
+		e := &b.events[i]
+		from := len(stored)
+		stored = e.append(stored)
+		if err := put(bucket, revisionKey(e.revision), stored[from:]); err != nil {
 			return err
 		}
 	}
@@ -79,6 +93,21 @@ func (b *batch) flushEvents() error {
 	return nil
 }
 
+// flushOld writes what the batch has changed into the events that it came from, where those are still kept.
+func (b *batch) flushOld(bucket *bbolt.Bucket) error {
+	slices.SortFunc(b.old, func(a, b version) int { return cmp.Compare(a.revision, b.revision) })
+	for _, v := range b.old {
+		stored := bucket.Get(revisionKey(v.revision))
+		if stored == nil || stored[0] != eventForm {
+			continue
+		}
+		if err := put(bucket, revisionKey(v.revision), slices.Concat(stored, v.raw)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (v view) Oldest() uint64 {
 	if v.head.Events == 0 {
 		return v.head.Revision + 1
@@ -97,12 +126,39 @@ func (v view) Events(q farm.EventQuery, fn func(revision uint64, event []byte) e
 		return nil
 	}
 	shown := 0
+	var told []byte
+	objects := map[farm.Kind]*bbolt.Bucket{}
 	cursor := v.tx.Bucket(eventsBucket).Cursor()
-	for key, event := cursor.Seek(revisionKey(q.Since + 1)); key != nil; key, event = cursor.Next() {
-		if !isOf(event, &q) {
-			continue
+	for key, stored := cursor.Seek(revisionKey(q.Since + 1)); key != nil; key, stored = cursor.Next() {
+		revision := binary.BigEndian.Uint64(key)
+		if len(stored) > 0 && stored[0] == '{' { // format 2
+			if !isOf(stored, &q) {
+				continue
+			}
+			told = append(told[:0], stored...)
+		} else {
+			e, err := readEvent(revision, stored)
+			if err != nil {
+				return err
+			}
+			if q.Kind != "" && q.Kind != e.kind {
+				continue
+			}
+			if e.object == nil {
+				if objects[e.kind] == nil {
+					objects[e.kind] = v.tx.Bucket(objectBucket(e.kind))
+				}
+				if e.object = objects[e.kind].Get(revisionKey(e.position)); e.object == nil {
+					return fmt.Errorf("event %d leads to position %d, where nothing is", revision, e.position)
+				}
+			}
+			id := idOf(e.object)
+			if q.ID != "" && string(id) != string(q.ID) {
+				continue
+			}
+			told = appendEvent(told[:0], &e, id)
 		}
-		if err := fn(binary.BigEndian.Uint64(key), event); err != nil {
+		if err := fn(revision, told); err != nil {
 			return err
 		}
 		if shown++; shown == q.Limit {
@@ -110,16 +166,4 @@ func (v view) Events(q farm.EventQuery, fn func(revision uint64, event []byte) e
 		}
 	}
 	return nil
-}
-
-// isOf reports whether the event is of the object or the kind that q asks for. What comes before the kind are a number
-// and a time, and neither kinds nor ids have quotes in them.
-func isOf(event []byte, q *farm.EventQuery) bool {
-	if q.Kind == "" && q.ID == "" {
-		return true
-	}
-	_, rest, _ := bytes.Cut(event, []byte(`,"kind":"`))
-	kind, rest, _ := bytes.Cut(rest, []byte(`","id":"`))
-	id, _, _ := bytes.Cut(rest, []byte(`"`))
-	return (q.Kind == "" || string(kind) == string(q.Kind)) && (q.ID == "" || string(id) == string(q.ID))
 }

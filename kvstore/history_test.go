@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"go.etcd.io/bbolt"
 
 	"raft3d/farm"
 )
@@ -156,6 +159,79 @@ func TestTheNewestHistoryIsKept(t *testing.T) {
 	s.must(printer("s"))
 	if oldest := s.oldest(); oldest != 61 {
 		t.Fatalf("%d is the oldest", oldest)
+	}
+}
+
+// history is every event that is kept.
+func (s *shop) history() []string {
+	s.Helper()
+	return seen(s, func(v farm.View) ([]string, error) { return feedOf(v, farm.EventQuery{Since: v.Oldest() - 1}) })
+}
+
+// Format 2 stored each event as the feed tells it. A state from then is gone on with, and becomes one of this format.
+func TestAStateOfFormat2IsGoneOnWith(t *testing.T) {
+	dir := t.TempDir()
+	old := busyOn(t, openStore(t, dir, Options{}))
+	told := old.history()
+	err := old.store.current.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(eventsBucket)
+		for i, event := range told {
+			if err := bucket.Put(revisionKey(uint64(i)+1), []byte(event)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	putFormat(t, old.store, "2")
+	received := newStore(t)
+	if err := errors.Join(received.Restore(bytes.NewReader(snapshotOf(t, old.store))), old.store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*shop{"kept": shopOn(t, openStore(t, dir, Options{Keep: true})), "received": shopOn(t, received)} {
+		if got := s.history(); !slices.Equal(got, told) {
+			t.Fatalf("%s: the history is\n%s\nit was\n%s", name, strings.Join(got, "\n"), strings.Join(told, "\n"))
+		}
+		before := s.revisions(farm.EventQuery{Kind: farm.KindJob, ID: "j1"})
+		s.must(to("j1", farm.Done))
+		s.must(farm.Delete{Kind: farm.KindJob, ID: "j1"})
+		if got := s.history(); !slices.Equal(got[:len(told)], told) {
+			t.Errorf("%s: the history is now\n%s\nit was\n%s", name, strings.Join(got, "\n"), strings.Join(told, "\n"))
+		}
+		if got := s.revisions(farm.EventQuery{Kind: farm.KindJob, ID: "j1"}); len(got) != len(before)+2 {
+			t.Errorf("%s: j1 was changed at %v and then twice: %v", name, before, got)
+		}
+		err := s.store.current.db.View(func(tx *bbolt.Tx) error {
+			if now := string(tx.Bucket(metaBucket).Get(formatKey)); now != fmt.Sprint(format) {
+				t.Errorf("%s: written to, it is of format %s", name, now)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAnObjectIsStoredOnceUntilItChanges(t *testing.T) {
+	s := newShop(t)
+	length := func(revision uint64) (n int) {
+		return seen(s, func(v farm.View) (int, error) {
+			return len(v.(view).tx.Bucket(eventsBucket).Get(revisionKey(revision))), nil
+		})
+	}
+	s.must(printer("p"))
+	short := length(1)
+	s.must(farm.PatchPrinter{Patch: farm.Patch{ID: "p", Notes: ptr("x")}})
+	object := s.get(farm.KindPrinter, "p")
+	if now := length(1); now <= short || length(2) != short {
+		t.Errorf("the first event takes %d bytes and took %d, the second %d", now, short, length(2))
+	}
+	s.must(farm.Delete{Kind: farm.KindPrinter, ID: "p"})
+	if two, three := length(2), length(3); two != short+len(object) || three != two {
+		t.Errorf("the events of the last version take %d and %d bytes, want %d", two, three, short+len(object))
 	}
 }
 

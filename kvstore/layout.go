@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -22,12 +24,15 @@ import (
 //	printer_ids    id -> creation revision
 //	job_index      see indexKey -> nothing
 //	job_tallies    see tallyKey -> the tally
-//	events         revision -> the event as it is sent
+//	events         revision -> the event, see event
 //	keys           Idempotency-Key -> sequence (8 bytes, big endian)
 //	answers        sequence -> what is kept under the key, a Kept
 //
 // and the two buckets of printers for filament and print_job.
-const format = 2
+const format = 3
+
+// formats are those that can be read and gone on with: the first flush makes them the newest. 2 has whole events.
+var formats = []string{"2", strconv.Itoa(format)}
 
 var (
 	metaBucket    = []byte("meta")
@@ -90,8 +95,8 @@ func readState(db *bbolt.DB) (h head, meta []byte, err error) {
 		if bucket == nil {
 			return fmt.Errorf("it has no meta bucket")
 		}
-		if found := string(bucket.Get(formatKey)); found != strconv.Itoa(format) {
-			return fmt.Errorf("its format is %q, this program reads %d", found, format)
+		if found := string(bucket.Get(formatKey)); !slices.Contains(formats, found) {
+			return fmt.Errorf("its format is %q, this program reads %s", found, strings.Join(formats, " and "))
 		}
 		for _, name := range dataBuckets() {
 			if tx.Bucket(name) == nil {

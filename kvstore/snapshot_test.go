@@ -124,6 +124,9 @@ func TestADamagedSnapshotIsRefusedAndTheOldStateStands(t *testing.T) {
 // putFormat makes the file say that it is of another format.
 func putFormat(t testing.TB, s *Store, format string) {
 	t.Helper()
+	if err := s.Sync(); err != nil { // what is flushed later puts the newest format there
+		t.Fatal(err)
+	}
 	err := s.current.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte(format)) })
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +134,7 @@ func putFormat(t testing.TB, s *Store, format string) {
 }
 
 func TestAStateOfAnotherFormatIsRefused(t *testing.T) {
-	for name, value := range map[string]string{"older": "1", "newer": "3", "none": ""} {
+	for name, value := range map[string]string{"older": "1", "newer": fmt.Sprint(format + 1), "none": ""} {
 		s := newStore(t)
 		putFormat(t, s, value)
 		if err := newStore(t).Restore(bytes.NewReader(snapshotOf(t, s))); err == nil || !strings.Contains(err.Error(), "format") {

@@ -224,8 +224,10 @@ func to(id farm.ID, status farm.JobStatus) farm.SetJobStatus {
 }
 
 // busy is a shop with two printers, a spool of 1000 g, and the jobs j1 (Running), j2 (Queued) and j3 (Done), 10 g each.
-func busy(t testing.TB) *shop {
-	s := newShop(t)
+func busy(t testing.TB) *shop { return busyOn(t, newStore(t)) }
+
+func busyOn(t testing.TB, store *Store) *shop {
+	s := shopOn(t, store)
 	s.must(printer("p1"))
 	s.must(printer("p2"))
 	s.must(spool("f1", 1000*farm.Gram))
