@@ -38,6 +38,9 @@ type listState struct {
 	twice   bool   // what is wrong: applied twice, so that its marks run ahead; else it is another command
 	full    int    // the disk is full for so many snapshots more
 
+	taken []uint64      // where a snapshot was
+	held  chan struct{} // a snapshot, once it has its state, waits until this is closed; nil: none does
+
 	farm    *kvstore.Store // fed with the same; nil: there is only the list
 	farmDir string
 }
@@ -110,7 +113,12 @@ func (s *listState) Snapshot(fn func(uint64, []byte, io.WriterTo) error) error {
 	if full {
 		s.full--
 	}
+	s.taken = append(s.taken, r.Index)
+	held := s.held
 	s.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	if full {
 		return fn(r.Index, r.Meta, onFullDisk{})
 	}
@@ -512,6 +520,36 @@ func TestASnapshotThatFindsTheDiskFullStopsNothing(t *testing.T) {
 }
 
 // Whoever is wrong stops, leader or not; nobody else does, and the farm goes on.
+func TestWhatGrowsWhileASnapshotIsWrittenCountsForTheNext(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.found("node1", func(c *Config) { c.SnapshotEntries = 20 })
+	held := make(chan struct{})
+	n.state.mu.Lock()
+	n.state.held = held
+	founding := len(n.state.taken)
+	n.state.mu.Unlock()
+	taken := func() []uint64 {
+		n.state.mu.Lock()
+		defer n.state.mu.Unlock()
+		return slices.Clone(n.state.taken[founding:])
+	}
+	for i := 0; len(taken()) == 0; i++ {
+		c.propose(n, fmt.Sprint(i))
+	}
+	c.propose(n, "one more") // the log is long enough for a snapshot still
+	close(held)
+	eventually(t, "what was wanted is looked at", func() (bool, any) {
+		s := n.node.Status()
+		return n.node.seen.taken.Load() > 0 && len(n.node.snapshotWanted) == 0, s
+	})
+	for i := 0; len(taken()) == 1; i++ {
+		c.propose(n, fmt.Sprint("again ", i))
+	}
+	if at := taken(); at[1] < at[0]+20 {
+		t.Fatalf("snapshots at %d, the next one is due 20 entries after the last", at)
+	}
+}
+
 func TestANodeThatAppliesOneCommandOtherwiseStopsAlone(t *testing.T) {
 	for _, role := range []string{"leader", "follower", "follower that runs ahead"} {
 		t.Run(role, func(t *testing.T) {

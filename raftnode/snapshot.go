@@ -27,6 +27,9 @@ func (n *Node) runSnapshots() {
 			return
 		case <-n.snapshotWanted:
 		}
+		if !n.snapshotDue() { // it was wanted again while the last one was being written
+			continue
+		}
 		if _, _, _, err := n.TakeSnapshot(context.Background()); err != nil {
 			if errors.Is(err, wal.ErrDead) {
 				n.fail(fmt.Errorf("take a snapshot: %w", err))
@@ -42,14 +45,21 @@ func (n *Node) runSnapshots() {
 	}
 }
 
-// wantSnapshot asks for a snapshot where one is due: when the log has grown by more than the state is big, so that
-// its cost stays proportional, or by the number of entries that the configuration says.
+// wantSnapshot asks for a snapshot where one is due.
 func (n *Node) wantSnapshot() {
-	since := n.seen.applied.Load() - min(n.seen.applied.Load(), n.seen.snapshotAt.Load())
-	due := n.cfg.SnapshotEntries > 0 && since >= n.cfg.SnapshotEntries
-	if due || since > 0 && n.disk.Appended() > max(n.cfg.SnapshotBytes, n.seen.snapshotBytes.Load()) {
+	if n.snapshotDue() {
 		wake(n.snapshotWanted)
 	}
+}
+
+// snapshotDue says whether the log has grown by more than the state is big, so that a snapshot's cost stays
+// proportional, or by the number of entries that the configuration says.
+func (n *Node) snapshotDue() bool {
+	since := n.seen.applied.Load() - min(n.seen.applied.Load(), n.seen.snapshotAt.Load())
+	if n.cfg.SnapshotEntries > 0 && since >= n.cfg.SnapshotEntries {
+		return true
+	}
+	return since > 0 && n.disk.Appended() > max(n.cfg.SnapshotBytes, n.seen.snapshotBytes.Load())
 }
 
 // TakeSnapshot writes the state as it is now and drops the log before it. It returns the index and term of the last
