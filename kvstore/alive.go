@@ -14,8 +14,8 @@ import (
 //
 // The note holds the kernel's boot, the mount, the inode, its size and the time of its last change to the nanosecond: after
 // a reboot, a remount, a copy, or a write by anybody else, a byte in an editor included, it no longer fits. A store that
-// ends by itself removes it, so that a state with which something was wrong is built anew; and so does Open, so that
-// one on which the process dies at once is not met twice.
+// ends by itself removes it, so that a state with which something was wrong is built anew; and so does Open, until the
+// state was read, so that one on which the process dies at once is not met twice.
 const aliveFile = "state.db.alive"
 
 // noteAlive follows each transaction. It must be called with writing held. Without the note the next start takes longer,
@@ -34,6 +34,15 @@ func (s *Store) noteAlive() {
 	}
 	if _, err := s.alive.WriteAt(is, 0); err != nil {
 		s.log.Debug("could not note the state", "err", err)
+	}
+}
+
+// noteRead notes a state that was found, and read without a fault. It must be called without writing held.
+func (s *Store) noteRead() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !s.isClosed() && s.broken == nil {
+		s.noteAlive()
 	}
 }
 

@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,6 +21,12 @@ func killed(t *testing.T) (dir string, applied uint64) {
 	if err := s.catchUp(); err != nil { // as for a reader
 		t.Fatal(err)
 	}
+	return dir, kill(t, s)
+}
+
+// kill leaves the store as a kill of its process does, and returns what it is to have when it is opened again.
+func kill(t *testing.T, s *Store) (applied uint64) {
+	t.Helper()
 	applied = s.head.Applied
 	if err := s.current.db.Close(); err != nil {
 		t.Fatal(err)
@@ -30,7 +37,7 @@ func killed(t *testing.T) (dir string, applied uint64) {
 		t.Fatal(err)
 	}
 	s.closed = true
-	return dir, applied
+	return applied
 }
 
 func busyWork(t *testing.T, s *Store) {
@@ -55,6 +62,24 @@ func TestAStateOutlivesAKillOfItsProcess(t *testing.T) {
 	}
 	if got := reopened(t, dir); got != 0 {
 		t.Fatalf("applied %d after an end in order without a seal, want a new state", got)
+	}
+}
+
+func TestAStateThatWasReadOutlivesTheNextKillToo(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		dir, want := killed(t)
+		s := openStore(t, dir, Options{})
+		if read {
+			if err := s.Snapshot(func(uint64, []byte, io.WriterTo) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			want = 0 // it may have been the state that the process died of
+		}
+		kill(t, s)
+		if got := reopened(t, dir); got != want {
+			t.Errorf("read %v: applied %d after the second kill, want %d", read, got, want)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 )
@@ -75,11 +76,12 @@ type Store struct {
 	limits limits
 	sums   sums
 
-	writing sync.Mutex // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
-	memo    memo       // guarded by writing
-	pending *batch     // guarded by writing: what was applied and is not in the file yet; nil: nothing
-	alive   *os.File   // guarded by writing: alive.go; nil: nothing is noted yet
-	broken  error      // guarded by writing: what became of the write after which the store must not be used
+	unread  atomic.Bool // Open found a state, and nobody has read it yet
+	writing sync.Mutex  // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
+	memo    memo        // guarded by writing
+	pending *batch      // guarded by writing: what was applied and is not in the file yet; nil: nothing
+	alive   *os.File    // guarded by writing: alive.go; nil: nothing is noted yet
+	broken  error       // guarded by writing: what became of the write after which the store must not be used
 
 	mu      sync.Mutex
 	current *file         // guarded by mu, like all that follows
@@ -127,6 +129,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	s.unread.Store(!fresh)
 	s.sums.begin(s.head.mark(), s.head.Hash)
 	return s, nil
 }
@@ -239,8 +242,14 @@ func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer s.release(f)
-	return f.db.View(fn)
+	err = func() error {
+		defer s.release(f)
+		return f.db.View(fn)
+	}()
+	if err == nil && s.unread.CompareAndSwap(true, false) {
+		s.noteRead() // after the release, which Close waits for
+	}
+	return err
 }
 
 func (s *Store) hold() (*file, error) {

@@ -50,8 +50,12 @@ func TestARestoredStateIsKeptOverARestart(t *testing.T) {
 	if err := errors.Join(s.Sync(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if is := dump(t, openStore(t, dir, Options{Keep: true})); is != was {
+	again := openStore(t, dir, Options{Keep: true})
+	if is := dump(t, again); is != was {
 		t.Fatalf("was\n%s\nis\n%s", was, is)
+	}
+	if err := again.Close(); err != nil { // it takes away the note that the state was read (alive.go)
+		t.Fatal(err)
 	}
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 1 {
