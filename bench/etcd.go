@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,10 +105,10 @@ func (e *etcd) fill(ctx context.Context, n *nodes, records int) error {
 	return nil
 }
 
-func (e *etcd) load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (measured, error) {
+func (e *etcd) load(ctx context.Context, at []string, l load, warmUp, span time.Duration) (measured, error) {
 	var clients []*clientv3.Client
 	for range min(l.clients, e.o.etcdClients) {
-		c, err := e.dial(n.clients...)
+		c, err := e.dial(at...)
 		if err != nil {
 			return measured{}, err
 		}
@@ -208,6 +209,12 @@ func (e *etcd) leader(ctx context.Context, n *nodes) int {
 }
 
 func (e *etcd) ready(ctx context.Context, n *nodes, node int) bool {
+	// gRPC waits a second after a refused connection before it tries again; a node that does not listen is not asked.
+	if conn, err := net.DialTimeout("tcp", n.clients[node], time.Second); err != nil {
+		return false
+	} else {
+		conn.Close()
+	}
 	c, err := e.dial(n.clients[node])
 	if err != nil {
 		return false

@@ -127,7 +127,8 @@ func (o *options) gap(ctx context.Context, s system, n *nodes, gone int, after t
 	return longest, failed, nil
 }
 
-// restart kills a follower that holds many records, and takes the time until it has everything again.
+// restart kills a follower that holds many records, and takes the time until it has everything again; then what a write
+// takes beside so many.
 func (o *options) restart(ctx context.Context, s system, n *nodes, t *table, cell string, records int) error {
 	if err := s.fill(ctx, n, records); err != nil {
 		return err
@@ -149,5 +150,15 @@ func (o *options) restart(ctx context.Context, s system, n *nodes, t *table, cel
 		}
 		t.add(cell, s.name(), "s", time.Since(began).Seconds())
 	}
+	l := load{cell + " then writes-64", "writes", 64}
+	if _, err := o.load(ctx, s, n, l, 0, time.Second); err != nil {
+		return err
+	}
+	m, before, after, err := o.measure(ctx, s, n, l, 0)
+	if err != nil {
+		return err
+	}
+	t.add(l.cell, s.name(), "calls/s", m.perSecond)
+	t.add(l.cell+" server CPU", s.name(), "µs a write", cpuACall(before, after, m))
 	return nil
 }

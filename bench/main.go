@@ -59,7 +59,7 @@ func run(ctx context.Context) (err error) {
 	flag.IntVar(&o.etcdClients, "etcd-clients", 1, "how many of etcd's Go clients share the load; each has a connection to each node")
 	million := flag.Bool("million", true, "also restart with 1,000,000 records")
 	flag.Parse()
-	o.restarts = []int{100_000}
+	o.restarts = []int{1000, 100_000}
 	if *million {
 		o.restarts = append(o.restarts, 1_000_000)
 	}
@@ -117,8 +117,9 @@ type system interface {
 	name() string
 	// start runs three new nodes, and returns them once one leads.
 	start(ctx context.Context) (*nodes, error)
-	// load runs a load for some time, after some that does not count. Latencies are in milliseconds.
-	load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (measured, error)
+	// load runs a load at these nodes (host:port) for some time, after some that does not count. Latencies are in
+	// milliseconds.
+	load(ctx context.Context, at []string, l load, warmUp, span time.Duration) (measured, error)
 	// fill creates so many records.
 	fill(ctx context.Context, n *nodes, records int) error
 	// writer returns a function that makes one write at this node.
@@ -215,17 +216,15 @@ func (o *options) oneLoad(ctx context.Context, s system, n *nodes, t *table, l l
 	// so it is warmed up before that is looked at.
 	warmUp := time.Second
 	if l.kind == "writes" {
-		if _, err := s.load(ctx, n, l, 0, warmUp); err != nil {
+		if _, err := o.load(ctx, s, n, l, 0, warmUp); err != nil {
 			return err
 		}
 		warmUp = 0
 	}
-	before := n.usage()
-	m, err := s.load(ctx, n, l, warmUp, o.seconds)
+	m, before, after, err := o.measure(ctx, s, n, l, warmUp)
 	if err != nil {
 		return err
 	}
-	after := n.usage()
 	t.add(l.cell, s.name(), "calls/s", m.perSecond)
 	t.add(l.cell+" p50", s.name(), "ms", m.p50)
 	t.add(l.cell+" p99", s.name(), "ms", m.p99)
@@ -233,11 +232,44 @@ func (o *options) oneLoad(ctx context.Context, s system, n *nodes, t *table, l l
 		t.add(l.cell+" failed", s.name(), "calls", float64(m.failed))
 	}
 	if l.kind == "writes" && l.clients > 1 {
-		t.add(l.cell+" server CPU", s.name(), "µs a write", (after.cpu-before.cpu).Seconds()*1e6/m.calls)
+		t.add(l.cell+" server CPU", s.name(), "µs a write", cpuACall(before, after, m))
 		t.add(l.cell+" to disk", s.name(), "bytes a write", float64(after.written-before.written)/m.calls)
 		t.add(l.cell+" memory", s.name(), "MB a node", float64(after.anonymous)/3/1e6)
 	}
 	return nil
+}
+
+// measure runs a load, and tells what the nodes had used before and after it.
+func (o *options) measure(ctx context.Context, s system, n *nodes, l load, warmUp time.Duration) (m measured, before, after usage, err error) {
+	before = n.usage()
+	m, err = o.load(ctx, s, n, l, warmUp, o.seconds)
+	return m, before, n.usage(), err
+}
+
+// cpuACall is the processor time of all nodes for a call, in microseconds.
+func cpuACall(before, after usage, m measured) float64 {
+	return (after.cpu - before.cpu).Seconds() * 1e6 / m.calls
+}
+
+// load spreads a load over all nodes. One of fewer clients than nodes runs at each node for its part of the time, since
+// where the leader is makes a difference: what comes out is the mean of them, latencies weighed by calls.
+func (o *options) load(ctx context.Context, s system, n *nodes, l load, warmUp, span time.Duration) (m measured, err error) {
+	if l.clients >= len(n.clients) {
+		return s.load(ctx, n.clients, l, warmUp, span)
+	}
+	for _, node := range n.clients {
+		part, err := s.load(ctx, []string{node}, l, warmUp, max(span/time.Duration(len(n.clients)), time.Second))
+		if err != nil {
+			return m, err
+		}
+		m.perSecond += part.perSecond / float64(len(n.clients))
+		m.p50 += part.p50 * part.calls
+		m.p99 += part.p99 * part.calls
+		m.calls += part.calls
+		m.failed += part.failed
+	}
+	m.p50, m.p99 = m.p50/m.calls, m.p99/m.calls
+	return m, nil
 }
 
 func (o *options) idle(ctx context.Context, s system, n *nodes, t *table) error {

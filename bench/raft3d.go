@@ -43,7 +43,7 @@ func (r *raft3d) start(ctx context.Context) (*nodes, error) {
 	}
 	return n, until(ctx, "three voters", func(ctx context.Context) bool {
 		var c cluster
-		if r.get(ctx, n, 0, "/api/v1/cluster", &c) != nil || len(c.Members) != 3 {
+		if r.get(ctx, n.clients[0], "/api/v1/cluster", &c) != nil || len(c.Members) != 3 {
 			return false
 		}
 		for i, m := range c.Members {
@@ -62,8 +62,8 @@ type cluster struct {
 
 var calls = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
-func (r *raft3d) get(ctx context.Context, n *nodes, node int, path string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.clients[node]+path, nil)
+func (r *raft3d) get(ctx context.Context, at, path string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+path, nil)
 	if err != nil {
 		return err
 	}
@@ -86,13 +86,13 @@ func (r *raft3d) fill(ctx context.Context, n *nodes, records int) error {
 	if records <= 10_000 { // raft3d bench makes what it reads
 		return nil
 	}
-	return r.bench(ctx, n, nil, "reads", "-clients=1", "-duration=1s", "-warmup=0s", fmt.Sprint("-records=", records))
+	return r.bench(ctx, n.clients, nil, "reads", "-clients=1", "-duration=1s", "-warmup=0s", fmt.Sprint("-records=", records))
 }
 
-func (r *raft3d) bench(ctx context.Context, n *nodes, into any, args ...string) error {
+func (r *raft3d) bench(ctx context.Context, at []string, into any, args ...string) error {
 	var servers []string
-	for _, c := range n.clients {
-		servers = append(servers, "http://"+c)
+	for _, node := range at {
+		servers = append(servers, "http://"+node)
 	}
 	args = append([]string{"bench", "-force", "-keep", "-o=json", "-server=" + strings.Join(servers, ",")}, args...)
 	cmd := exec.CommandContext(ctx, r.o.raft3d, args...)
@@ -107,7 +107,7 @@ func (r *raft3d) bench(ctx context.Context, n *nodes, into any, args ...string) 
 	return json.Unmarshal(out.Bytes(), into)
 }
 
-func (r *raft3d) load(ctx context.Context, n *nodes, l load, warmUp, span time.Duration) (m measured, err error) {
+func (r *raft3d) load(ctx context.Context, at []string, l load, warmUp, span time.Duration) (m measured, err error) {
 	var report struct {
 		Workloads []struct {
 			PerSec float64 `json:"calls_per_second"`
@@ -117,7 +117,7 @@ func (r *raft3d) load(ctx context.Context, n *nodes, l load, warmUp, span time.D
 			Errors map[string]int64
 		}
 	}
-	err = r.bench(ctx, n, &report, l.kind, fmt.Sprint("-clients=", l.clients), fmt.Sprint("-duration=", span), fmt.Sprint("-warmup=", warmUp))
+	err = r.bench(ctx, at, &report, l.kind, fmt.Sprint("-clients=", l.clients), fmt.Sprint("-duration=", span), fmt.Sprint("-warmup=", warmUp))
 	if err != nil {
 		return m, fmt.Errorf("raft3d bench: %w", err)
 	}
@@ -126,7 +126,7 @@ func (r *raft3d) load(ctx context.Context, n *nodes, l load, warmUp, span time.D
 	}
 	if l.kind == "lists" {
 		var all []struct{ ID string }
-		if err := r.get(ctx, n, 0, "/api/v1/printers", &all); err != nil || len(all) != listed {
+		if err := r.get(ctx, at[0], "/api/v1/printers", &all); err != nil || len(all) != listed {
 			return m, errors.Join(err, fmt.Errorf("a list of %d", len(all)))
 		}
 	}
@@ -164,7 +164,7 @@ func (r *raft3d) writer(_ context.Context, n *nodes, node int) (func(context.Con
 func (r *raft3d) leader(ctx context.Context, n *nodes) int {
 	for i, cmd := range n.procs {
 		var c cluster
-		if cmd == nil || r.get(ctx, n, i, "/api/v1/cluster", &c) != nil {
+		if cmd == nil || r.get(ctx, n.clients[i], "/api/v1/cluster", &c) != nil {
 			continue
 		}
 		for node := range n.procs {
@@ -177,5 +177,5 @@ func (r *raft3d) leader(ctx context.Context, n *nodes) int {
 }
 
 func (r *raft3d) ready(ctx context.Context, n *nodes, node int) bool {
-	return r.get(ctx, n, node, "/api/v1/printers?limit=1", nil) == nil // linearizable: it has all that was committed before
+	return r.get(ctx, n.clients[node], "/api/v1/printers?limit=1", nil) == nil // linearizable: it has all that was committed before
 }
