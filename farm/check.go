@@ -267,10 +267,14 @@ func printable(s string) bool {
 
 // label takes one label and returns its value, trimmed.
 func (f *form) label(key, value string) string {
-	if f.labelKey(key) {
-		f.free("labels."+key, &value, 0, MaxLabelValueLength)
+	if !f.labelKey(key) {
+		return value
 	}
-	return value
+	trimmed := strings.TrimSpace(value)
+	if len(trimmed) > MaxLabelValueLength || !printable(trimmed) { // printable ASCII is almost all there is, and names no field
+		f.free("labels."+key, &trimmed, 0, MaxLabelValueLength)
+	}
+	return trimmed
 }
 
 func (f *form) labelKey(key string) (ok bool) {

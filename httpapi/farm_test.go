@@ -93,6 +93,9 @@ func (m *memoryFarm) ActiveJobs(printer farm.ID) (n int) {
 }
 
 func (m *memoryFarm) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error) {
+	if fault := farm.Check(c); fault != nil && s.Key == "" {
+		return farm.Result{}, fault
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.commands, m.stamps = append(m.commands, c), append(m.stamps, s)

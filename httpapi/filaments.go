@@ -36,7 +36,7 @@ func (s *Server) createFilament(ctx context.Context, c *call) error {
 	})); err != nil {
 		return err
 	}
-	return s.add(ctx, c, f)
+	return s.add(ctx, c, f, f.ID)
 }
 
 func (s *Server) patchFilament(ctx context.Context, c *call) error {

@@ -35,8 +35,9 @@ import (
 // Farm is the print farm as the cluster has agreed on it. Errors that a client can act on are *farm.Error; any
 // other is a fault of this node.
 type Farm interface {
-	// Do has the cluster decide c and returns what it made, or the farm's refusal. When ctx ends first, the error
-	// is Unavailable and says whether the command may still take effect.
+	// Do has the cluster decide c and returns what it made, or the farm's refusal. What is not of the right form and has
+	// no key never enters the log. When ctx ends first, the error is Unavailable and says whether the command may still
+	// take effect.
 	Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error)
 	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is.
 	View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error

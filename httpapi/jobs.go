@@ -46,7 +46,7 @@ func (s *Server) createJob(ctx context.Context, c *call) error {
 	})); err != nil {
 		return err
 	}
-	return s.add(ctx, c, j)
+	return s.add(ctx, c, j, j.ID)
 }
 
 func (s *Server) patchJob(ctx context.Context, c *call) error {

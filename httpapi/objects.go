@@ -58,10 +58,16 @@ func remove(kind farm.Kind) handler {
 
 // do has the cluster decide a command, and notes the state that it led to.
 func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Result, error) {
-	if fault := farm.Check(command); fault != nil {
-		return farm.Result{}, fault // what is not of the right form never enters the log
+	return s.doStamped(ctx, c, command, s.stamp(c))
+}
+
+func (s *Server) doStamped(ctx context.Context, c *call, command farm.Command, stamp farm.Stamp) (farm.Result, error) {
+	if c.key != "" { // a fault of form is not kept under a key; without one the Farm refuses it at once
+		if fault := farm.Check(command); fault != nil {
+			return farm.Result{}, fault
+		}
 	}
-	result, err := s.farm.Do(ctx, command, s.stamp(c))
+	result, err := s.farm.Do(ctx, command, stamp)
 	var refused *farm.Error
 	if err == nil {
 		c.w.setRevision(result.Revision)
@@ -72,9 +78,13 @@ func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Re
 	return result, err
 }
 
-// add creates an object and answers with it.
-func (s *Server) add(ctx context.Context, c *call, command farm.Command) error {
-	result, err := s.do(ctx, c, command)
+// add creates an object and answers with it. An id is made where the client gave none.
+func (s *Server) add(ctx context.Context, c *call, command farm.Command, id farm.ID) error {
+	stamp := s.stamp(c)
+	if id == "" {
+		stamp.NewID = farm.ID(s.newID())
+	}
+	result, err := s.doStamped(ctx, c, command, stamp)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (s *Server) createPrinter(ctx context.Context, c *call) error {
 	})); err != nil {
 		return err
 	}
-	return s.add(ctx, c, p)
+	return s.add(ctx, c, p, p.ID)
 }
 
 func (s *Server) patchPrinter(ctx context.Context, c *call) error {

@@ -129,7 +129,7 @@ func (c *call) parse() (err error) {
 
 // stamp is what varies between nodes, decided now.
 func (s *Server) stamp(c *call) farm.Stamp {
-	stamp := farm.Stamp{At: farm.TimeOf(s.now()), NewID: farm.ID(s.newID()), Key: c.key, Fingerprint: c.fingerprint}
+	stamp := farm.Stamp{At: farm.TimeOf(s.now()), Key: c.key, Fingerprint: c.fingerprint}
 	c.ifMatch.stamp(&stamp)
 	return stamp
 }

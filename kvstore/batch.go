@@ -323,8 +323,8 @@ func (s *slot) position() uint64 {
 }
 
 // fillPercent of pages whose keys only rise: half-full ones would be filled no further. Jobs grow a little as they go
-// on, so some room is left. Against bbolt's 0.5 the file has 242 bytes a command instead of 391, at the same speed.
-const fillPercent = 0.8
+// on, by some 50 bytes of 450, so a tenth is left free.
+const fillPercent = 0.9
 
 // put stores value under key; nil deletes it.
 func put(bucket *bbolt.Bucket, key, value []byte) error {

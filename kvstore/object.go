@@ -65,7 +65,10 @@ func appendCommon(b []byte, c *farm.Common) []byte {
 	if len(c.Labels) == 0 {
 		return append(b, '}')
 	}
-	for i, key := range slices.Sorted(maps.Keys(c.Labels)) {
+	var few [8]string
+	keys := slices.AppendSeq(few[:0], maps.Keys(c.Labels))
+	slices.Sort(keys)
+	for i, key := range keys {
 		if i > 0 {
 			b = append(b, ',')
 		}

@@ -257,3 +257,22 @@ func decodeJob(t testing.TB, object string) farm.Job {
 	}
 	return j
 }
+
+// noLog is a log that no command may reach.
+type noLog struct{ testing.TB }
+
+func (l noLog) Propose(context.Context, []byte) (any, error) {
+	l.Error("it entered the log")
+	return nil, errors.New("no log")
+}
+func (noLog) ReadBarrier(context.Context) error { return nil }
+
+func TestWhatIsNotOfTheRightFormNeverEntersTheLog(t *testing.T) {
+	d := NewDB(newStore(t), noLog{t})
+	for _, c := range []farm.Command{farm.CreatePrinter{}, farm.CreateFilament{}, farm.CreateJob{}, farm.SetJobStatus{ID: "j", Status: "Lost"}, farm.Delete{Kind: "spoon", ID: "x"}} {
+		var refusal *farm.Error
+		if _, err := d.Do(t.Context(), c, farm.Stamp{At: farmtest.Start}); !errors.As(err, &refusal) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
