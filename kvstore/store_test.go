@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -273,6 +274,25 @@ func TestWhatIsNotOfTheRightFormNeverEntersTheLog(t *testing.T) {
 		var refusal *farm.Error
 		if _, err := d.Do(t.Context(), c, farm.Stamp{At: farmtest.Start}); !errors.As(err, &refusal) {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestAHeadIsReadAsItWasWritten(t *testing.T) {
+	var written, read head
+	b := make([]byte, headSize)
+	for i := range b {
+		b[i] = byte(i) & 0x7f
+	}
+	if _, err := binary.Decode(b, binary.BigEndian, &written); err != nil {
+		t.Fatal(err)
+	}
+	if err := read.decode(written.encode()); err != nil || read != written {
+		t.Fatalf("%+v, %v, want %+v", read, err, written)
+	}
+	for _, wrong := range [][]byte{nil, b[1:], append(b, 0)} {
+		if err := read.decode(wrong); err == nil {
+			t.Errorf("%d bytes are taken for a head", len(wrong))
 		}
 	}
 }
