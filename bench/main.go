@@ -2,7 +2,7 @@
 //
 //	cd bench && go run .             # three rounds of everything, about 25 minutes
 //	cd bench && go run . -quick      # a look, under three minutes
-//	cd bench && go run . -only writes-512,cpu -rounds 5
+//	cd bench && go run . -only writes-512 -rounds 5
 //
 // Each cell is the median of the rounds, and only ratios within one run mean anything: load generator, three servers and
 // whatever else the machine does share its cores. It is a module of its own, so that gRPC and etcd's server stay out of

@@ -550,6 +550,20 @@ func TestWhatGrowsWhileASnapshotIsWrittenCountsForTheNext(t *testing.T) {
 	}
 }
 
+func TestTheLogGrowsWithTheStateUpToABound(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct{ least, state, want int64 }{
+		{64 * mib, 0, 64 * mib},
+		{64 * mib, 100 * mib, 100 * mib},
+		{64 * mib, 5000 * mib, 256 * mib},
+		{400 * mib, 5000 * mib, 400 * mib}, // who says so wants it
+	} {
+		if got := snapshotAfter(c.least, c.state); got != c.want {
+			t.Errorf("at least %d, with a state of %d: after %d, want %d", c.least, c.state, got, c.want)
+		}
+	}
+}
+
 func TestANodeThatAppliesOneCommandOtherwiseStopsAlone(t *testing.T) {
 	for _, role := range []string{"leader", "follower", "follower that runs ahead"} {
 		t.Run(role, func(t *testing.T) {

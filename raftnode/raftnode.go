@@ -60,7 +60,7 @@ type Config struct {
 	Heartbeat time.Duration // between a leader's heartbeats; 0: 100 ms
 	Election  time.Duration // without a leader until a follower stands; randomised to up to twice that; 0: 1 s
 
-	SnapshotBytes   int64  // growth of the log that makes a snapshot worth its cost; 0: 64 MiB; at least the state's size is used
+	SnapshotBytes   int64  // growth of the log that makes a snapshot worth its cost; 0: 64 MiB; for a state that is bigger, its size up to 256 MiB
 	SnapshotEntries uint64 // a snapshot each so many entries, whatever their size; 0: off
 	KeepEntries     uint64 // kept in memory behind the applied index for slow followers; 0: 5,000, or SnapshotEntries if that is less
 

@@ -52,15 +52,22 @@ func (n *Node) wantSnapshot() {
 	}
 }
 
+// maxLogGrowth is how long the log may become however big the state is, in bytes of entries: who starts has all of it in
+// memory, twice as large, and may have to apply it (docs/decisions/0015).
+const maxLogGrowth = 256 << 20
+
 // snapshotDue says whether the log has grown by more than the state is big, so that a snapshot's cost stays
-// proportional, or by the number of entries that the configuration says.
+// proportional, or by all that it may, or by the number of entries that the configuration says.
 func (n *Node) snapshotDue() bool {
 	since := n.seen.applied.Load() - min(n.seen.applied.Load(), n.seen.snapshotAt.Load())
 	if n.cfg.SnapshotEntries > 0 && since >= n.cfg.SnapshotEntries {
 		return true
 	}
-	return since > 0 && n.disk.Appended() > max(n.cfg.SnapshotBytes, n.seen.snapshotBytes.Load())
+	return since > 0 && n.disk.Appended() > snapshotAfter(n.cfg.SnapshotBytes, n.seen.snapshotBytes.Load())
 }
+
+// snapshotAfter is how much the log grows between two snapshots, in bytes: least, or as much as the state is big.
+func snapshotAfter(least, state int64) int64 { return max(least, min(state, maxLogGrowth)) }
 
 // TakeSnapshot writes the state as it is now and drops the log before it. It returns the index and term of the last
 // entry in it and its size in bytes; where nothing happened since the last one, that one's.

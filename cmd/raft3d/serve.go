@@ -46,13 +46,12 @@ type server struct {
 // gcPercent is how much a node's heap may grow before it is collected, in percent of what lives. Nearly all that a node
 // allocates dies with its call, and what lives is small, since the state is in the page cache: at Go's 100 a fifth of a
 // busy node's time went into collecting some megabytes again and again. GOGC in the environment wins.
+//
+// A node that starts holds the log since its last snapshot, and is collected as Go does it until it has applied that.
 const gcPercent = 400
 
 // serve runs a node until ctx ends, which is no error, or until the node must stop.
 func serve(ctx context.Context, o options, log *slog.Logger) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	clients, err := openPort("http", o.httpListen, o.httpAdv, httpapi.ServerTimeouts, log)
 	if err != nil {
 		return err
@@ -118,6 +117,7 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	if s.store, err = kvstore.Open(o.dataDir, kvstore.Options{Keep: intact, Logger: log, History: o.history}); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", o.dataDir, err)
 	}
+	kept, _ := s.store.Applied()
 
 	this := thisBuild()
 	s.node, err = raftnode.Start(raftnode.Config{
@@ -149,7 +149,15 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	})
 	clients.use(s.api.Handler())
 	log.Info("serving", "member", o.id, "http", clients.address, "raft", peers.address, "dir", o.dataDir,
-		"version", this.version, "state_kept", intact)
+		"version", this.version, "state_kept", kept > 0)
+	if os.Getenv("GOGC") == "" {
+		s.watchers.Go(func() {
+			if s.node.ReadBarrier(watch) == nil {
+				debug.FreeOSMemory()
+				debug.SetGCPercent(gcPercent)
+			}
+		})
+	}
 	if dir.joins != nil {
 		s.watchers.Go(func() { s.join(watch, dir, o.id) })
 	}
