@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"raft3d/farm"
 	"raft3d/farm/farmtest"
@@ -112,7 +114,8 @@ type customers struct {
 
 	oracle  *farmtest.Farm // the farm as the history makes it
 	decided map[string]bool
-	behind  int // commands of the history that the oracle has
+	behind  int      // commands of the history that the oracle has
+	events  []string // that its changes make
 }
 
 func newCustomers(rng *rand.Rand) *customers {
@@ -195,7 +198,15 @@ func (u *customers) follow(history []string) error {
 			}
 			u.decided[stamp.Key] = true
 		}
-		_, _ = u.oracle.Do(c, stamp) // a refusal is one of the outcomes
+		changes, _ := u.oracle.Do(c, stamp) // a refusal is one of the outcomes
+		for i, change := range changes {
+			revision := u.oracle.Revision - uint64(len(changes)-1-i)
+			status := farm.JobStatus("")
+			if change.JobAfter != nil {
+				status = change.JobAfter.Status
+			}
+			u.events = append(u.events, eventLine(revision, change.Kind, change.ID, revision, status))
+		}
 		if err := u.oracle.Wrong(); err != nil {
 			return err
 		}
@@ -203,9 +214,42 @@ func (u *customers) follow(history []string) error {
 	return nil
 }
 
+// eventLine is what is compared of an event: the object is to be as that change left it, its revision included.
+func eventLine(revision uint64, kind farm.Kind, id farm.ID, of uint64, status farm.JobStatus) string {
+	return fmt.Sprintln(revision, kind, id, "of", of, status)
+}
+
+// history is what the store has of it, as eventLine tells it.
+func history(v farm.View) (events []string, err error) {
+	err = v.Events(farm.EventQuery{Since: v.Oldest() - 1}, func(revision uint64, event []byte) error {
+		var e struct {
+			Revision uint64
+			Kind     farm.Kind
+			ID       farm.ID
+			Object   struct {
+				Revision uint64
+				Status   farm.JobStatus
+			}
+		}
+		if err := json.Unmarshal(event, &e); err != nil {
+			return err
+		}
+		if e.Revision != revision {
+			return fmt.Errorf("at revision %d is %s", revision, event)
+		}
+		events = append(events, eventLine(revision, e.Kind, e.ID, e.Object.Revision, e.Object.Status))
+		return nil
+	})
+	return events, err
+}
+
 // compare holds a store against the oracle.
 func (u *customers) compare(s *kvstore.Store) error {
 	return kvstore.NewDB(s, nil).View(context.Background(), farm.ReadOptions{Stale: true}, func(v farm.View) error {
+		made := u.events[min(v.Oldest()-1, uint64(len(u.events))):]
+		if events, err := history(v); err != nil || !slices.Equal(events, made) {
+			return fmt.Errorf("the history is\n%sthe rules make it\n%s%v", strings.Join(events, ""), strings.Join(made, ""), err)
+		}
 		jobs := map[farm.ID]farm.Job{}
 		for _, j := range u.oracle.JobList() {
 			jobs[j.ID] = j
