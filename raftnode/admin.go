@@ -274,9 +274,7 @@ func (n *Node) remove1(ctx context.Context, m Member, force bool) error {
 		return errorf(NotFound, "id", "no member of this cluster is called %q", m.ID)
 	}
 	if !force {
-		var refusal *Error
-		n.onLoop(func(c *core) { refusal = c.survives(have.id) })
-		if refusal != nil {
+		if refusal := n.survivesAwhile(ctx, have.id); refusal != nil {
 			return n.unlessNew(refusal)
 		}
 	}
@@ -288,6 +286,30 @@ func (n *Node) remove1(ctx context.Context, m Member, force bool) error {
 		return errNotLeader // the new leader removes this one, without a gap
 	}
 	return n.change(ctx, MemberChange_REMOVE, have.record())
+}
+
+// survivesAwhile is core.survives, which it asks again for an election timeout: on a busy machine a member may be silent for a
+// moment, and the operator would be told that it is dead.
+func (n *Node) survivesAwhile(ctx context.Context, id uint64) (refusal *Error) {
+	patience := time.NewTimer(n.cfg.Election)
+	defer patience.Stop()
+	pause := time.NewTicker(n.tickLength())
+	defer pause.Stop()
+	for {
+		n.onLoop(func(c *core) { refusal = c.survives(id) })
+		if refusal == nil {
+			return nil
+		}
+		select {
+		case <-pause.C:
+		case <-patience.C:
+			return refusal
+		case <-ctx.Done():
+			return refusal
+		case <-n.stop:
+			return refusal
+		}
+	}
 }
 
 func (n *Node) promote1(ctx context.Context, m Member) error {

@@ -750,6 +750,30 @@ func TestARemovedMemberStopsAndSaysWhy(t *testing.T) {
 }
 
 // Either may go, through either, and the one that stays goes on, also when it crashes in the very moment.
+func TestAMemberThatWasSilentForAMomentIsNotTakenForDead(t *testing.T) {
+	c := newTestCluster(t)
+	n1 := c.found("node1")
+	c.join("node2", n1)
+	n3 := c.join("node3", n1)
+	lead := c.leader()
+	gone := n3
+	if gone == lead {
+		gone = n1
+	}
+	eventually(t, "the leader has heard everybody", func() (settled bool, _ any) {
+		lead.node.onLoop(func(c *core) { settled = c.settled() })
+		return settled, nil
+	})
+	lead.node.onLoop(func(c *core) {
+		for id := range c.heard {
+			c.heard[id] -= 2 * c.electionTicks // as if their machines had stood still
+		}
+	})
+	if err := lead.node.RemoveMember(c.soon(), gone.name, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestOfTwoVotersOneStaysAndGoesOn(t *testing.T) {
 	for _, who := range []string{"leader", "follower"} {
 		for _, via := range []string{"leader", "follower"} {
