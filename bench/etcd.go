@@ -210,11 +210,11 @@ func (e *etcd) leader(ctx context.Context, n *nodes) int {
 
 func (e *etcd) ready(ctx context.Context, n *nodes, node int) bool {
 	// gRPC waits a second after a refused connection before it tries again; a node that does not listen is not asked.
-	if conn, err := net.DialTimeout("tcp", n.clients[node], time.Second); err != nil {
+	conn, err := net.DialTimeout("tcp", n.clients[node], time.Second)
+	if err != nil {
 		return false
-	} else {
-		conn.Close()
 	}
+	conn.Close()
 	c, err := e.dial(n.clients[node])
 	if err != nil {
 		return false

@@ -267,14 +267,10 @@ func printable(s string) bool {
 
 // label takes one label and returns its value, trimmed.
 func (f *form) label(key, value string) string {
-	if !f.labelKey(key) {
-		return value
+	if f.labelKey(key) {
+		f.free("labels."+key, &value, 0, MaxLabelValueLength)
 	}
-	trimmed := strings.TrimSpace(value)
-	if len(trimmed) > MaxLabelValueLength || !printable(trimmed) { // printable ASCII is almost all there is, and names no field
-		f.free("labels."+key, &trimmed, 0, MaxLabelValueLength)
-	}
-	return trimmed
+	return value
 }
 
 func (f *form) labelKey(key string) (ok bool) {

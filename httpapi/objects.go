@@ -48,7 +48,7 @@ func object(kind farm.Kind) handler {
 // remove deletes the object of that kind that the path names.
 func remove(kind farm.Kind) handler {
 	return func(s *Server, ctx context.Context, c *call) error {
-		if _, err := s.do(ctx, c, farm.Delete{Kind: kind, ID: farm.ID(c.id)}); err != nil {
+		if _, err := s.do(ctx, c, farm.Delete{Kind: kind, ID: farm.ID(c.id)}, s.stamp(c)); err != nil {
 			return err
 		}
 		c.w.WriteHeader(http.StatusNoContent)
@@ -57,11 +57,7 @@ func remove(kind farm.Kind) handler {
 }
 
 // do has the cluster decide a command, and notes the state that it led to.
-func (s *Server) do(ctx context.Context, c *call, command farm.Command) (farm.Result, error) {
-	return s.doStamped(ctx, c, command, s.stamp(c))
-}
-
-func (s *Server) doStamped(ctx context.Context, c *call, command farm.Command, stamp farm.Stamp) (farm.Result, error) {
+func (s *Server) do(ctx context.Context, c *call, command farm.Command, stamp farm.Stamp) (farm.Result, error) {
 	if c.key != "" { // a fault of form is not kept under a key; without one the Farm refuses it at once
 		if fault := farm.Check(command); fault != nil {
 			return farm.Result{}, fault
@@ -84,7 +80,7 @@ func (s *Server) add(ctx context.Context, c *call, command farm.Command, id farm
 	if id == "" {
 		stamp.NewID = farm.ID(s.newID())
 	}
-	result, err := s.doStamped(ctx, c, command, stamp)
+	result, err := s.do(ctx, c, command, stamp)
 	if err != nil {
 		return err
 	}
@@ -94,7 +90,7 @@ func (s *Server) add(ctx context.Context, c *call, command farm.Command, id farm
 
 // change alters an object and answers with it.
 func (s *Server) change(ctx context.Context, c *call, command farm.Command) error {
-	result, err := s.do(ctx, c, command)
+	result, err := s.do(ctx, c, command, s.stamp(c))
 	if err != nil {
 		return err
 	}

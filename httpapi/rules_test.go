@@ -82,6 +82,9 @@ func TestAWellFormedBodyThatBreaksARuleIs422(t *testing.T) {
 	if p := w.call("POST", "/api/v1/printers", `{}`).faults(422, "company"); len(p.Errors) != 2 {
 		t.Errorf("want company and model named, got %+v", p.Errors)
 	}
+	if len(w.farm.commands) > 0 {
+		t.Errorf("the wrong form entered the log: %+v", w.farm.commands)
+	}
 }
 
 func TestAnAnswerToManyFaultsStaysSmall(t *testing.T) {

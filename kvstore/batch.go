@@ -144,13 +144,13 @@ func (b *batch) decide(c farm.Command, stamp farm.Stamp) any {
 func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 	b.head.Revision++
 	s := b.slot(slotKey{c.Kind, c.ID})
-	before, was := s.raw, s.object
+	before := s.raw
 	if before == nil {
 		s.created = b.head.Revision
 	}
-	s.object, s.raw = b.encode(c)
-	b.record(c, stamp, s, before, was)
-	s.dirty = true
+	object, raw := b.encode(c)
+	b.record(c, stamp, s, raw)
+	s.object, s.raw, s.dirty = object, raw, true
 	b.count(c)
 	if c.Kind == farm.KindJob {
 		b.tallyJob(c.JobBefore, c.JobAfter)

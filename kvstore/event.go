@@ -41,8 +41,8 @@ const (
 
 var actions = [...]string{created: "created", updated: "updated", deleted: "deleted"}
 
-// eventRoom is the most that an event takes beside its actor and its object, in bytes.
-const eventRoom = 3 + 8 + 8 + binary.MaxVarintLen64
+// eventHead is how many bytes stand before the length of the actor.
+const eventHead = 3 + 8 + 8
 
 // version is an object as the event of that revision left it.
 type version struct {
@@ -73,15 +73,14 @@ func (e *event) append(to []byte) []byte {
 
 // readEvent reads an event as it is stored in this form. Its object is nil where the bucket of its kind has it.
 func readEvent(revision uint64, stored []byte) (e event, err error) {
-	const fixed = 3 + 8 + 8
 	e.revision = revision
-	if len(stored) <= fixed || stored[0] != eventForm || int(stored[1]) >= len(farm.Kinds) || int(stored[2]) >= len(actions) {
+	if len(stored) <= eventHead || stored[0] != eventForm || int(stored[1]) >= len(farm.Kinds) || int(stored[2]) >= len(actions) {
 		return e, fmt.Errorf("event %d is damaged: %.40x", revision, stored)
 	}
 	e.kind, e.action = farm.Kinds[stored[1]], action(stored[2])
 	e.at, e.position = farm.Time(binary.BigEndian.Uint64(stored[3:])), binary.BigEndian.Uint64(stored[11:])
-	n, size := binary.Uvarint(stored[fixed:])
-	rest := stored[fixed+max(size, 0):]
+	n, size := binary.Uvarint(stored[eventHead:])
+	rest := stored[eventHead+max(size, 0):]
 	if size <= 0 || n > uint64(len(rest)) {
 		return e, fmt.Errorf("event %d is damaged: %.40x", revision, stored)
 	}

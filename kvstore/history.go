@@ -12,13 +12,14 @@ import (
 	"raft3d/farm"
 )
 
-// record adds the change to the history. before and was are what s was before it, as it was stored and decoded.
-func (b *batch) record(c *farm.Change, stamp *farm.Stamp, s *slot, before []byte, was any) {
+// record adds the change to the history. s is still as it was before it; after is what it leaves, as it is stored.
+func (b *batch) record(c *farm.Change, stamp *farm.Stamp, s *slot, after []byte) {
+	before := s.raw
 	e := event{revision: b.head.Revision, kind: c.Kind, action: updated, at: stamp.At, position: s.created, actor: stamp.Actor}
 	switch {
 	case before == nil:
 		e.action = created
-	case s.raw == nil:
+	case after == nil:
 		e.action, e.object = deleted, before
 	}
 	// The object in the bucket is another from now on.
@@ -26,12 +27,12 @@ func (b *batch) record(c *farm.Change, stamp *farm.Stamp, s *slot, before []byte
 	case s.event > 0:
 		b.events[s.event-1].object = before
 	case before != nil:
-		b.old = append(b.old, version{revisionOf(was), before})
+		b.old = append(b.old, version{revisionOf(s.object), before})
 	}
 	b.events = append(b.events, e)
-	b.bytes += max(len(before), len(s.raw))
+	b.bytes += max(len(before), len(after))
 	s.event = 0
-	if s.raw != nil {
+	if after != nil {
 		s.event = len(b.events)
 	}
 }
@@ -56,7 +57,7 @@ func (b *batch) flushEvents() error {
 	}
 	room := 0
 	for i := range b.events {
-		room += eventRoom + len(b.events[i].actor) + len(b.events[i].object)
+		room += eventHead + binary.MaxVarintLen64 + len(b.events[i].actor) + len(b.events[i].object)
 	}
 	stored := make([]byte, 0, room)
 	for i := range b.events {
@@ -126,39 +127,18 @@ func (v view) Events(q farm.EventQuery, fn func(revision uint64, event []byte) e
 		return nil
 	}
 	shown := 0
-	var told []byte
-	objects := map[farm.Kind]*bbolt.Bucket{}
+	t := teller{tx: v.tx, q: &q, objects: map[farm.Kind]*bbolt.Bucket{}}
 	cursor := v.tx.Bucket(eventsBucket).Cursor()
 	for key, stored := cursor.Seek(revisionKey(q.Since + 1)); key != nil; key, stored = cursor.Next() {
 		revision := binary.BigEndian.Uint64(key)
-		if len(stored) > 0 && stored[0] == '{' { // format 2
-			if !isOf(stored, &q) {
-				continue
-			}
-			told = append(told[:0], stored...)
-		} else {
-			e, err := readEvent(revision, stored)
-			if err != nil {
-				return err
-			}
-			if q.Kind != "" && q.Kind != e.kind {
-				continue
-			}
-			if e.object == nil {
-				if objects[e.kind] == nil {
-					objects[e.kind] = v.tx.Bucket(objectBucket(e.kind))
-				}
-				if e.object = objects[e.kind].Get(revisionKey(e.position)); e.object == nil {
-					return fmt.Errorf("event %d leads to position %d, where nothing is", revision, e.position)
-				}
-			}
-			id := idOf(e.object)
-			if q.ID != "" && string(id) != string(q.ID) {
-				continue
-			}
-			told = appendEvent(told[:0], &e, id)
+		event, err := t.tell(revision, stored)
+		if err != nil {
+			return err
 		}
-		if err := fn(revision, told); err != nil {
+		if event == nil {
+			continue
+		}
+		if err := fn(revision, event); err != nil {
 			return err
 		}
 		if shown++; shown == q.Limit {
@@ -166,4 +146,48 @@ func (v view) Events(q farm.EventQuery, fn func(revision uint64, event []byte) e
 		}
 	}
 	return nil
+}
+
+// teller tells events as the feed has them, of one state and for one query.
+type teller struct {
+	tx      *bbolt.Tx
+	q       *farm.EventQuery
+	objects map[farm.Kind]*bbolt.Bucket // of those kinds that were asked for
+	buffer  []byte                      // the event that was told last
+}
+
+// tell returns the event that is stored so, until the next call; nil: the query does not ask for it.
+func (t *teller) tell(revision uint64, stored []byte) ([]byte, error) {
+	if len(stored) > 0 && stored[0] == '{' { // format 2
+		if !isOf(stored, t.q) {
+			return nil, nil
+		}
+		return stored, nil
+	}
+	e, err := readEvent(revision, stored)
+	if err != nil {
+		return nil, err
+	}
+	if t.q.Kind != "" && t.q.Kind != e.kind {
+		return nil, nil
+	}
+	if e.object == nil {
+		e.object = t.object(e.kind, e.position)
+	}
+	if e.object == nil {
+		return nil, fmt.Errorf("event %d leads to position %d, where nothing is", revision, e.position)
+	}
+	id := idOf(e.object)
+	if t.q.ID != "" && string(id) != string(t.q.ID) {
+		return nil, nil
+	}
+	t.buffer = appendEvent(t.buffer[:0], &e, id)
+	return t.buffer, nil
+}
+
+func (t *teller) object(k farm.Kind, position uint64) []byte {
+	if t.objects[k] == nil {
+		t.objects[k] = t.tx.Bucket(objectBucket(k))
+	}
+	return t.objects[k].Get(revisionKey(position))
 }

@@ -76,28 +76,12 @@ func (h *head) encode() []byte {
 	return b
 }
 
-// decode reads what encode wrote. Each View does it: by hand it takes a thirtieth of the time that binary.Decode takes.
 func (h *head) decode(b []byte) error {
-	if len(b) != headSize {
+	if n, err := binary.Decode(b, binary.BigEndian, h); err != nil || n != len(b) {
 		return fmt.Errorf("the head is damaged: %d bytes", len(b))
 	}
-	next := func() uint64 {
-		v := binary.BigEndian.Uint64(b)
-		b = b[8:]
-		return v
-	}
-	h.Applied, h.Revision, h.Time = next(), next(), farm.Time(next())
-	b = b[copy(h.Hash[:], b):]
-	h.Printers, h.Filaments = next(), next()
-	for i := range h.Jobs {
-		h.Jobs[i] = next()
-	}
-	h.Remaining, h.Reserved = farm.Grams(next()), farm.Grams(next())
-	h.Events, h.OldestEvent, h.KeysDropped, h.KeysStored = next(), next(), next(), next()
 	return nil
 }
-
-var headSize = binary.Size(head{})
 
 func readHead(tx *bbolt.Tx) (head, error) {
 	var h head

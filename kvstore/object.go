@@ -65,10 +65,7 @@ func appendCommon(b []byte, c *farm.Common) []byte {
 	if len(c.Labels) == 0 {
 		return append(b, '}')
 	}
-	var few [8]string
-	keys := slices.AppendSeq(few[:0], maps.Keys(c.Labels))
-	slices.Sort(keys)
-	for i, key := range keys {
+	for i, key := range slices.Sorted(maps.Keys(c.Labels)) {
 		if i > 0 {
 			b = append(b, ',')
 		}

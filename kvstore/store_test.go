@@ -280,7 +280,7 @@ func TestWhatIsNotOfTheRightFormNeverEntersTheLog(t *testing.T) {
 
 func TestAHeadIsReadAsItWasWritten(t *testing.T) {
 	var written, read head
-	b := make([]byte, headSize)
+	b := make([]byte, binary.Size(written))
 	for i := range b {
 		b[i] = byte(i) & 0x7f
 	}

@@ -291,8 +291,8 @@ func (n *Node) remove1(ctx context.Context, m Member, force bool) error {
 // survivesAwhile is core.survives, which it asks again for an election timeout: on a busy machine a member may be silent for a
 // moment, and the operator would be told that it is dead.
 func (n *Node) survivesAwhile(ctx context.Context, id uint64) (refusal *Error) {
-	patience := time.NewTimer(n.cfg.Election)
-	defer patience.Stop()
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Election)
+	defer cancel()
 	pause := time.NewTicker(n.tickLength())
 	defer pause.Stop()
 	for {
@@ -302,8 +302,6 @@ func (n *Node) survivesAwhile(ctx context.Context, id uint64) (refusal *Error) {
 		}
 		select {
 		case <-pause.C:
-		case <-patience.C:
-			return refusal
 		case <-ctx.Done():
 			return refusal
 		case <-n.stop:

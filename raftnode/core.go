@@ -222,8 +222,7 @@ func (c *core) drain() {
 		if n := len(rd.Entries); n > 0 {
 			c.last = rd.Entries[n-1].GetIndex()
 		}
-		holdVotes(rd.Messages)
-		for _, m := range rd.Messages {
+		for _, m := range holdVotes(rd.Messages) {
 			c.emit(m)
 		}
 		for _, r := range rd.ReadStates {
@@ -239,23 +238,24 @@ func (c *core) drain() {
 // (v3.7.0) lets the requests go out at once, since the candidate's own vote counts only when it is durable. But two of
 // three votes are enough without it: such a leader, killed before its write, comes back without its term, is elected in
 // the same term again by whoever elected it before, and writes other entries under indexes and terms that were used.
-func holdVotes(messages []*raftpb.Message) {
+//
+// It returns the messages without those requests, which go with the answers to the append.
+func holdVotes(messages []*raftpb.Message) []*raftpb.Message {
 	i := slices.IndexFunc(messages, func(m *raftpb.Message) bool { return m.GetTo() == raft.LocalAppendThread })
 	if i < 0 {
-		return // then nothing of it waits for the disk
+		return messages // then nothing of it waits for the disk
 	}
-	for j, m := range messages {
-		if m.GetType() == raftpb.MsgVote {
-			messages[i].Responses = append(messages[i].Responses, m)
-			messages[j] = nil
+	write := messages[i]
+	return slices.DeleteFunc(messages, func(m *raftpb.Message) bool {
+		vote := m.GetType() == raftpb.MsgVote
+		if vote {
+			write.Responses = append(write.Responses, m)
 		}
-	}
+		return vote
+	})
 }
 
 func (c *core) emit(m *raftpb.Message) {
-	if m == nil {
-		return // it goes out with an append's answers
-	}
 	switch m.GetTo() {
 	case raft.LocalAppendThread:
 		c.appending++

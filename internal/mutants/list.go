@@ -69,7 +69,7 @@ var mutants = []mutant{
 
 	// kvstore
 	{"a key is forgotten at once", "kvstore/keys.go", "	b.keys[s.Key] = sequence\n", ""},
-	{"an event tells of the object as it is now", "kvstore/history.go", "		b.old = append(b.old, version{revisionOf(was), before})", "		_ = was"},
+	{"an event tells of the object as it is now", "kvstore/history.go", "		b.old = append(b.old, version{revisionOf(s.object), before})", "		_ = before"},
 	{"an event tells of the object as its batch left it", "kvstore/history.go", "		b.events[s.event-1].object = before", "		_ = before"},
 	{"keys are dropped while they are few", "kvstore/keys.go", "h.KeysStored <= b.limits.keys && !expired(oldest, now)", "h.KeysStored <= 2 && !expired(oldest, now)"},
 	{"the applied index is not stored with what was applied", "kvstore/batch.go", "	if err := bucket.Put(headKey, b.head.encode()); err != nil {", "	if len(b.touched) > 0 {\n		return nil\n	}\n	if err := bucket.Put(headKey, b.head.encode()); err != nil {"},
