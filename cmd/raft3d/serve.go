@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"raft3d/farm"
 	"raft3d/httpapi"
 	"raft3d/kvstore"
 	"raft3d/raftnode"
@@ -142,26 +143,33 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	figures.watchDisk(s.disk, s.state, space)
 	figures.registry.MustRegister(nodeMetrics{s.node})
 
+	db := kvstore.NewDB(s.store, proposals{s.node})
 	s.api = httpapi.New(httpapi.Config{
-		Farm: kvstore.NewDB(s.store, proposals{s.node}), Cluster: cluster{s.node}, Logger: log,
+		Farm: db, Cluster: cluster{s.node}, Logger: log,
 		Registry: figures.registry, Build: httpapi.Build{Version: this.version, Commit: this.commit},
 		DiskNearlyFull: space.nearlyFull, Failed: s.node.Err,
 	})
 	clients.use(s.api.Handler())
 	log.Info("serving", "member", o.id, "http", clients.address, "raft", peers.address, "dir", o.dataDir,
 		"version", this.version, "state_kept", kept > 0)
-	if os.Getenv("GOGC") == "" {
-		s.watchers.Go(func() {
-			if s.node.ReadBarrier(watch) == nil {
-				debug.FreeOSMemory()
-				debug.SetGCPercent(gcPercent)
-			}
-		})
-	}
+	s.watchers.Go(func() { caughtUp(watch, db) })
 	if dir.joins != nil {
 		s.watchers.Go(func() { s.join(watch, dir, o.id) })
 	}
 	return s, nil
+}
+
+// caughtUp waits until the log is applied that was there at the start, and does what had to wait for it. It reads the
+// state for that, which is what a state must stand before it is gone on with after a kill (docs/decisions/0012): nobody else
+// may ask this node for weeks.
+func caughtUp(ctx context.Context, db *kvstore.DB) {
+	if err := db.View(ctx, farm.ReadOptions{}, func(farm.View) error { return nil }); err != nil {
+		return // the node ends, or cannot read its state, as whoever asks it is told
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.FreeOSMemory()
+		debug.SetGCPercent(gcPercent)
+	}
 }
 
 // join makes this node a member of the cluster that its directory was made for.
