@@ -3,6 +3,7 @@ module raft3d/bench
 go 1.26.0
 
 require (
+	github.com/gorilla/mux v1.8.1
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.etcd.io/etcd/server/v3 v3.7.3
 	go.uber.org/zap v1.27.1

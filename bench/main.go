@@ -28,14 +28,16 @@ import (
 
 // options is what the command line says.
 type options struct {
-	only             []string
-	rounds           int
-	seconds          time.Duration
-	records, kills   int
-	restarts         []int
-	etcdClients      int
-	json             string
-	raft3d, etcd, at string // binaries, and a directory for all data
+	only           []string
+	rounds         int
+	seconds        time.Duration
+	records, kills int
+	restarts       []int
+	etcdClients    int
+	json           string
+	withBare       bool
+	raft3d, etcd   string // binaries
+	bare, at       string // another, and a directory for all data
 }
 
 func main() {
@@ -56,6 +58,7 @@ func run(ctx context.Context) (err error) {
 	flag.DurationVar(&o.seconds, "seconds", 8*time.Second, "how long each load runs")
 	flag.IntVar(&o.kills, "kills", 20, "how many leaders are killed")
 	flag.StringVar(&o.json, "json", "", "`FILE` for every figure of every round")
+	flag.BoolVar(&o.withBare, "bare", false, "also measure raft3d's HTTP with nothing behind it, under the same loads: what the rest costs")
 	flag.IntVar(&o.etcdClients, "etcd-clients", 1, "how many of etcd's Go clients share the load; each has a connection to each node")
 	million := flag.Bool("million", true, "also restart with 1,000,000 records")
 	flag.Parse()
@@ -84,8 +87,12 @@ func run(ctx context.Context) (err error) {
 			err = errors.Join(err, jsonErr, os.WriteFile(o.json, b, 0o644))
 		}
 	}()
+	systems := []system{&raft3d{o: &o}, &etcd{o: &o}}
+	if o.withBare {
+		systems = append(systems, &bare{raft3d{o: &o}})
+	}
 	for round := range o.rounds {
-		for _, s := range []system{&raft3d{o: &o}, &etcd{o: &o}} {
+		for _, s := range systems {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, o.rounds, s.name())
 			if err := o.round(ctx, s, t, round); err != nil {
 				return fmt.Errorf("%s: %w", s.name(), err)
@@ -95,10 +102,10 @@ func run(ctx context.Context) (err error) {
 	return nil
 }
 
-// build compiles both from source: what is measured is what is in the tree.
+// build compiles all from source: what is measured is what is in the tree.
 func (o *options) build(ctx context.Context) error {
-	o.raft3d, o.etcd = filepath.Join(o.at, "raft3d"), filepath.Join(o.at, "etcd")
-	for _, b := range []struct{ dir, out, pkg string }{{"..", o.raft3d, "./cmd/raft3d"}, {".", o.etcd, "./etcd"}} {
+	o.raft3d, o.etcd, o.bare = filepath.Join(o.at, "raft3d"), filepath.Join(o.at, "etcd"), filepath.Join(o.at, "bare")
+	for _, b := range []struct{ dir, out, pkg string }{{"..", o.raft3d, "./cmd/raft3d"}, {".", o.etcd, "./etcd"}, {".", o.bare, "./bare"}} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, b.pkg)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {
@@ -112,7 +119,7 @@ func (o *options) wants(cell string) bool {
 	return len(o.only) == 0 || slices.ContainsFunc(o.only, func(prefix string) bool { return strings.HasPrefix(cell, prefix) })
 }
 
-// system is one of the two that are compared.
+// system is one of those that are compared.
 type system interface {
 	name() string
 	// start runs three new nodes, and returns them once one leads.
@@ -130,7 +137,7 @@ type system interface {
 	ready(ctx context.Context, n *nodes, node int) bool
 }
 
-// load is one kind of load, the same for both systems.
+// load is one kind of load, the same for all systems.
 type load struct {
 	cell, kind string // writes, reads, stale, mixed, lists
 	clients    int
@@ -159,6 +166,9 @@ func (o *options) round(ctx context.Context, s system, t *table, round int) erro
 		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.oneLoad(ctx, s, n, t, l) }); err != nil {
 			return fmt.Errorf("%s: %w", l.cell, err)
 		}
+	}
+	if s.name() == "bare" { // it has nothing else
+		return nil
 	}
 	if o.wants("idle") {
 		if err := o.withNodes(ctx, s, func(n *nodes) error { return o.idle(ctx, s, n, t) }); err != nil {

@@ -179,3 +179,23 @@ func (r *raft3d) leader(ctx context.Context, n *nodes) int {
 func (r *raft3d) ready(ctx context.Context, n *nodes, node int) bool {
 	return r.get(ctx, n.clients[node], "/api/v1/printers?limit=1", nil) == nil // linearizable: it has all that was committed before
 }
+
+// bare is what raft3d could be at best, driven in the same way: its HTTP, and nothing behind it.
+type bare struct{ raft3d }
+
+func (*bare) name() string { return "bare" }
+
+func (b *bare) start(ctx context.Context) (*nodes, error) {
+	n, err := newNodes(b.o.at, func(n *nodes, node int) *exec.Cmd { return exec.Command(b.o.bare, n.clients[node]) })
+	if err != nil {
+		return nil, err
+	}
+	for i := range n.procs {
+		if err := n.run(i); err != nil {
+			return n, err
+		}
+	}
+	return n, until(ctx, "three servers", func(ctx context.Context) bool {
+		return b.ready(ctx, n, 0) && b.ready(ctx, n, 1) && b.ready(ctx, n, 2)
+	})
+}

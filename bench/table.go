@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // table is all that was measured.
@@ -37,21 +38,34 @@ func figure(v float64) string {
 	return fmt.Sprintf("%.4g", v)
 }
 
-// print writes the table as Markdown: medians, and the ratio of the two.
+// print writes the table as Markdown: medians, and their ratios to etcd's. bare is there where it was measured.
 func (t *table) print(w io.Writer) {
-	fmt.Fprintf(w, "| %s | raft3d | etcd 3.7.3 | raft3d : etcd |\n| --- | --: | --: | --: |\n", machine())
-	for _, c := range t.cells {
-		ours, theirs := c.Values["raft3d"], c.Values["etcd"]
-		text := []string{"", "", ""}
-		if len(ours) > 0 {
-			text[0] = figure(median(ours))
-		}
-		if len(theirs) > 0 {
-			text[1] = figure(median(theirs))
-		}
-		if len(ours) > 0 && len(theirs) > 0 && median(theirs) > 0 {
-			text[2] = fmt.Sprintf("%.2f", median(ours)/median(theirs))
-		}
-		fmt.Fprintf(w, "| %s (%s) | %s | %s | %s |\n", c.Name, c.Unit, text[0], text[1], text[2])
+	heads, rule := []string{"raft3d", "etcd 3.7.3", "raft3d : etcd"}, strings.Repeat(" --: |", 3)
+	bare := slices.ContainsFunc(t.cells, func(c *cell) bool { return len(c.Values["bare"]) > 0 })
+	if bare {
+		heads, rule = append(heads, "HTTP alone", "HTTP alone : etcd"), strings.Repeat(" --: |", 5)
 	}
+	fmt.Fprintf(w, "| %s | %s |\n| --- |%s\n", machine(), strings.Join(heads, " | "), rule)
+	for _, c := range t.cells {
+		texts := []string{c.figure("raft3d"), c.figure("etcd"), c.ratio("raft3d")}
+		if bare {
+			texts = append(texts, c.figure("bare"), c.ratio("bare"))
+		}
+		fmt.Fprintf(w, "| %s (%s) | %s |\n", c.Name, c.Unit, strings.Join(texts, " | "))
+	}
+}
+
+func (c *cell) figure(system string) string {
+	if len(c.Values[system]) == 0 {
+		return ""
+	}
+	return figure(median(c.Values[system]))
+}
+
+// ratio is a system's median in etcd's.
+func (c *cell) ratio(system string) string {
+	if len(c.Values[system]) == 0 || len(c.Values["etcd"]) == 0 || median(c.Values["etcd"]) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", median(c.Values[system])/median(c.Values["etcd"]))
 }

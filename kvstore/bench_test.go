@@ -57,6 +57,26 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkGet is one object of ten thousand.
+func BenchmarkGet(b *testing.B) {
+	s := hall(b)
+	apply(b, s, 1<<20, workday(b, 30_000)...)
+	db := NewDB(s, &ownLog{store: s})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		id := farm.ID(fmt.Sprintf("01890a5d-ac96-774b-bcce-%012d", i%10_000))
+		err := db.View(context.Background(), farm.ReadOptions{Stale: true}, func(v farm.View) error {
+			if _, ok := v.Get(farm.KindJob, id); !ok {
+				return fmt.Errorf("%s is not there", id)
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkList(b *testing.B) {
 	s := hall(b)
 	apply(b, s, 1<<20, workday(b, 30_000)...)

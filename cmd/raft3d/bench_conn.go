@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"time"
@@ -18,12 +17,15 @@ type benchConn struct {
 	r    *bufio.Reader
 }
 
+// benchBuffer is how much is read at once, in bytes: a list is some megabytes long.
+const benchBuffer = 64 << 10
+
 func dialBench(addr string, patience time.Duration) (*benchConn, error) {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, err
 	}
-	return &benchConn{addr: addr, conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}, nil
+	return &benchConn{addr: addr, conn: conn, r: bufio.NewReaderSize(conn, benchBuffer)}, nil
 }
 
 func (c *benchConn) Close() error { return c.conn.Close() }
@@ -47,7 +49,7 @@ func (c *benchConn) call(request []byte, patience time.Duration) (status int, er
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, fmt.Errorf("%q is no answer", line)
 	}
-	length, chunked := int64(0), false
+	length, chunked := 0, false
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -59,7 +61,7 @@ func (c *benchConn) call(request []byte, patience time.Duration) (status int, er
 		}
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
-			if length, err = strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64); err != nil {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
 				return 0, err
 			}
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
@@ -67,7 +69,7 @@ func (c *benchConn) call(request []byte, patience time.Duration) (status int, er
 		}
 	}
 	if !chunked {
-		_, err = io.CopyN(io.Discard, c.r, length)
+		_, err = c.r.Discard(length)
 		return status, err
 	}
 	for {
