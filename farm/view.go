@@ -5,8 +5,6 @@ package farm
 type View interface {
 	// Revision is the state that this View shows: the number of its last change.
 	Revision() uint64
-	// Get returns the object as it is sent (JSON).
-	Get(kind Kind, id ID) (object []byte, ok bool)
 	// List calls fn with each object that matches, as it is sent, in order of creation, until fn returns an error,
 	// which List returns. The position is where the object stands in that order, the revision that made it: it never
 	// changes, so a list goes on after it whatever has come or gone in between.

@@ -290,13 +290,8 @@ func (m *memoryFarm) get(kind farm.Kind, id farm.ID) ([]byte, bool) {
 func (m *memoryFarm) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.onView != nil {
-		if err := m.onView(ctx, o); err != nil {
-			return err
-		}
-	}
-	if o.MinRevision > m.revision {
-		return &farm.Error{Kind: farm.Timeout, Detail: "the revision was not reached in time"}
+	if err := m.await(ctx, o); err != nil {
+		return err
 	}
 	v := memoryView{m, new([][]byte)}
 	defer func() {
@@ -307,6 +302,28 @@ func (m *memoryFarm) View(ctx context.Context, o farm.ReadOptions, fn func(farm.
 		}
 	}()
 	return fn(v)
+}
+
+func (m *memoryFarm) Get(ctx context.Context, kind farm.Kind, id farm.ID, o farm.ReadOptions) ([]byte, uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.await(ctx, o); err != nil {
+		return nil, 0, err
+	}
+	object, _ := m.get(kind, id)
+	return object, m.revision, nil
+}
+
+func (m *memoryFarm) await(ctx context.Context, o farm.ReadOptions) error {
+	if m.onView != nil {
+		if err := m.onView(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.MinRevision > m.revision {
+		return &farm.Error{Kind: farm.Timeout, Detail: "the revision was not reached in time"}
+	}
+	return nil
 }
 
 type memoryView struct {
@@ -321,11 +338,6 @@ func (v memoryView) lend(b []byte) []byte {
 }
 
 func (v memoryView) Revision() uint64 { return v.m.revision }
-
-func (v memoryView) Get(kind farm.Kind, id farm.ID) ([]byte, bool) {
-	object, ok := v.m.get(kind, id)
-	return v.lend(object), ok
-}
 
 func (v memoryView) List(q farm.Query, fn func(uint64, []byte) error) error {
 	n := 0

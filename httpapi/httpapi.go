@@ -41,6 +41,8 @@ type Farm interface {
 	Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error)
 	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is.
 	View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error
+	// Get is one object as a View would show it, and the revision of that state; nil: there is none. Nobody writes to it.
+	Get(ctx context.Context, kind farm.Kind, id farm.ID, o farm.ReadOptions) (object []byte, revision uint64, err error)
 	// Wait returns when this node's state has a revision after that one, or ctx ends.
 	Wait(ctx context.Context, after uint64) error
 	// Backup writes a copy of the whole state, as fresh as a linearizable read, that names the cluster, and returns

@@ -19,18 +19,13 @@ import (
 // object answers with the object of that kind that the path names.
 func object(kind farm.Kind) handler {
 	return func(s *Server, ctx context.Context, c *call) error {
-		var found []byte
-		err := s.farm.View(ctx, c.read, func(v farm.View) error {
-			c.w.setRevision(v.Revision())
-			object, ok := v.Get(kind, farm.ID(c.id))
-			if !ok {
-				return &farm.Error{Kind: farm.NotFound, Detail: fmt.Sprintf("there is no %s with the id %q", strings.ReplaceAll(string(kind), "_", " "), c.id)}
-			}
-			found = bytes.Clone(object)
-			return nil
-		})
+		found, shows, err := s.farm.Get(ctx, kind, farm.ID(c.id), c.read)
 		if err != nil {
 			return err
+		}
+		c.w.setRevision(shows)
+		if found == nil {
+			return &farm.Error{Kind: farm.NotFound, Detail: fmt.Sprintf("there is no %s with the id %q", strings.ReplaceAll(string(kind), "_", " "), c.id)}
 		}
 		revision, err := revisionOf(found)
 		if err != nil {

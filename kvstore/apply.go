@@ -34,6 +34,21 @@ func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any
 	if s.broken != nil {
 		return nil, s.broken
 	}
+	if results, err = s.decide(index, cmds, meta); err != nil {
+		return nil, err
+	}
+	if b := s.pending; b.commands >= maxPending || b.bytes >= maxPendingBytes {
+		if err := s.flush(); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// decide makes cmds part of what is pending.
+func (s *Store) decide(index uint64, cmds [][]byte, meta []byte) (results []any, err error) {
+	s.unwritten.Lock()
+	defer s.unwritten.Unlock()
 	b := s.pending
 	if b == nil {
 		tx, err := s.current.db.Begin(false)
@@ -50,16 +65,12 @@ func (s *Store) execute(index uint64, cmds [][]byte, meta []byte) (results []any
 			return nil, s.broken
 		}
 	}
+	b.commands += len(cmds)
 	b.head.Applied = index
 	if meta != nil {
 		b.meta = meta
 	}
 	s.publish(b.head, meta)
-	if b.commands += len(cmds); b.commands >= maxPending || b.bytes >= maxPendingBytes {
-		if err := s.flush(); err != nil {
-			return nil, err
-		}
-	}
 	return results, nil
 }
 
@@ -93,9 +104,12 @@ func (s *Store) flush() error {
 	if b == nil || s.broken != nil {
 		return s.broken
 	}
-	s.pending = nil
-	if s.broken = b.commit(s.current.db); s.broken != nil {
-		return s.broken
+	err := b.commit(s.current.db)
+	s.unwritten.Lock()
+	s.pending, s.broken = nil, err
+	s.unwritten.Unlock()
+	if err != nil {
+		return err
 	}
 	s.noteAlive()
 	b.remember()

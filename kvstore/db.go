@@ -68,20 +68,8 @@ func (d *DB) Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result,
 //
 // fn holds up nobody, but pins the state: while it runs, the file can only grow.
 func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error {
-	if !o.Stale {
-		if err := d.log.ReadBarrier(ctx); err != nil {
-			return err
-		}
-	}
-	if err := d.store.awaitRevision(ctx, o.MinRevision); err != nil {
-		if errors.Is(err, ErrClosed) {
-			return errEnding
-		}
-		return &farm.Error{
-			Kind:   farm.Timeout,
-			Field:  "min_revision",
-			Detail: fmt.Sprintf("this node did not reach revision %d in time", o.MinRevision),
-		}
+	if err := d.await(ctx, o); err != nil {
+		return err
 	}
 	return d.read(func(tx *bbolt.Tx) error {
 		h, err := readHead(tx)
@@ -90,6 +78,40 @@ func (d *DB) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) er
 		}
 		return fn(view{tx, h})
 	})
+}
+
+// Get is one object in the form in which a View has it, as fresh as o asks for, and the revision of the state that it is of;
+// nil: there is none. The object may be kept, and must not be written to. Errors are those of View.
+func (d *DB) Get(ctx context.Context, kind farm.Kind, id farm.ID, o farm.ReadOptions) (object []byte, revision uint64, err error) {
+	if err := d.await(ctx, o); err != nil {
+		return nil, 0, err
+	}
+	object, revision, err = d.store.get(slotKey{kind, id})
+	if err == ErrClosed {
+		err = errEnding
+	}
+	return object, revision, err
+}
+
+// await returns once this node's state is as fresh as o asks for.
+func (d *DB) await(ctx context.Context, o farm.ReadOptions) error {
+	if !o.Stale {
+		if err := d.log.ReadBarrier(ctx); err != nil {
+			return err
+		}
+	}
+	err := d.store.awaitRevision(ctx, o.MinRevision)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrClosed):
+		return errEnding
+	}
+	return &farm.Error{
+		Kind:   farm.Timeout,
+		Field:  "min_revision",
+		Detail: fmt.Sprintf("this node did not reach revision %d in time", o.MinRevision),
+	}
 }
 
 // errEnding is what readers are told of a Store that was closed.

@@ -4,7 +4,7 @@
 // and takes them. The DB is the farm as the cluster has agreed on it: Do puts a command into the log and waits for
 // what became of it, View shows one consistent state, as fresh as is asked for, Backup copies it. A third, the batch,
 // stands inside: what was applied since the file was last written, and becomes one transaction when somebody wants to
-// read, or when it has grown (docs/decisions/0010).
+// read more than one object, or when it has grown (docs/decisions/0010, 0016).
 //
 // It promises:
 //   - The file has the effects of the first so many calls of Apply, with the index and the meta of the last of them,
@@ -79,9 +79,12 @@ type Store struct {
 	unread  atomic.Bool // Open found a state, and nobody has read it yet
 	writing sync.Mutex  // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
 	memo    memo        // guarded by writing
-	pending *batch      // guarded by writing: what was applied and is not in the file yet; nil: nothing
+	pending *batch      // guarded by writing, and to be read by unwritten: what was applied and is not in the file yet; nil: nothing
 	alive   *os.File    // guarded by writing: alive.go; nil: nothing is noted yet
-	broken  error       // guarded by writing: what became of the write after which the store must not be used
+	broken  error       // as pending: what became of the write after which the store must not be used
+
+	// unwritten is held, with writing, while what was applied changes, or becomes the file's; not while the file is written.
+	unwritten sync.RWMutex
 
 	mu      sync.Mutex
 	current *file         // guarded by mu, like all that follows
@@ -238,7 +241,7 @@ func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
 	if err := s.catchUp(); err != nil {
 		return err
 	}
-	f, err := s.hold()
+	f, _, err := s.hold()
 	if err != nil {
 		return err
 	}
@@ -252,15 +255,46 @@ func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
 	return err
 }
 
-func (s *Store) hold() (*file, error) {
+// hold keeps the file open until release. revision is the newest that was applied, which the file may not have yet.
+func (s *Store) hold() (f *file, revision uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, ErrClosed
+		return nil, 0, ErrClosed
 	}
 	s.readers.Add(1)
 	s.current.readers++
-	return s.current, nil
+	return s.current, s.head.Revision, nil
+}
+
+// get is an object as it is now, and the revision of that state; nil: there is none. Unlike read it does not have the
+// file written first: what is pending is looked up where it is.
+func (s *Store) get(key slotKey) (object []byte, revision uint64, err error) {
+	s.unwritten.RLock()
+	if s.broken != nil {
+		defer s.unwritten.RUnlock()
+		return nil, 0, s.broken
+	}
+	if b := s.pending; b != nil {
+		if found := b.slots[key]; found != nil {
+			defer s.unwritten.RUnlock()
+			return found.raw, b.head.Revision, nil
+		}
+	}
+	// What is not pending is in the file as it stands.
+	f, revision, err := s.hold()
+	if err != nil {
+		s.unwritten.RUnlock()
+		return nil, 0, err
+	}
+	defer s.release(f)
+	tx, err := f.db.Begin(false)
+	s.unwritten.RUnlock()
+	if err != nil {
+		return nil, 0, err
+	}
+	object = bytes.Clone(objectOf(tx, key))
+	return object, revision, tx.Rollback()
 }
 
 func (s *Store) release(f *file) {

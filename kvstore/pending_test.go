@@ -1,8 +1,11 @@
 package kvstore
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -84,5 +87,41 @@ func TestAStoreWhoseFileIsDamagedStopsAndStillCloses(t *testing.T) {
 	}
 	if err := s.store.Close(); err == nil {
 		t.Error("a broken store closes without a word")
+	}
+}
+
+func TestAnObjectIsReadAsItIsWhileItIsWritten(t *testing.T) {
+	s := newShop(t)
+	s.must(printer("p1"))
+	acknowledged := &atomic.Uint64{}
+	acknowledged.Store(1)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 3 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				before := acknowledged.Load()
+				object, revision, err := s.Get(context.Background(), farm.KindPrinter, "p1", farm.ReadOptions{Stale: true})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				// Nothing else changes, so that the object's revision is the farm's.
+				if !strings.HasSuffix(string(object), fmt.Sprintf(`,"revision":%d}`, revision)) || revision < before {
+					t.Errorf("revision %d was acknowledged, and then at revision %d there is %s", before, revision, object)
+					return
+				}
+			}
+		})
+	}
+	for i := range 2 * maxPending {
+		acknowledged.Store(s.must(farm.PatchPrinter{Patch: farm.Patch{ID: "p1", Name: ptr(fmt.Sprint(i))}}).Revision)
+		if i%10 == 0 {
+			if err := s.store.catchUp(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

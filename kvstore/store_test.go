@@ -131,13 +131,31 @@ func listOf(v farm.View, q farm.Query) ([]string, error) {
 
 func (s *shop) get(kind farm.Kind, id farm.ID) string {
 	s.Helper()
-	return seen(s, func(v farm.View) (string, error) {
-		object, ok := v.Get(kind, id)
-		if !ok {
-			return "", fmt.Errorf("no %s %q", kind, id)
+	object, ok := s.find(kind, id)
+	if !ok {
+		s.Fatalf("no %s %q", kind, id)
+	}
+	return object
+}
+
+// find looks before the file has the object, if it is pending, and again when it has.
+func (s *shop) find(kind farm.Kind, id farm.ID) (object string, ok bool) {
+	s.Helper()
+	var found [2][]byte
+	for i := range found {
+		object, revision, err := s.Get(context.Background(), kind, id, farm.ReadOptions{})
+		if now := s.store.head.Revision; err != nil || revision != now {
+			s.Fatalf("%s %q is of revision %d, now is %d: %v", kind, id, revision, now, err)
 		}
-		return string(object), nil
-	})
+		found[i] = object
+		if err := s.store.catchUp(); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if string(found[0]) != string(found[1]) || (found[0] == nil) != (found[1] == nil) {
+		s.Fatalf("%s %q is %s while it is pending, %s in the file", kind, id, found[0], found[1])
+	}
+	return string(found[0]), found[0] != nil
 }
 
 // failer is what a testing.T and a rapid.T have in common.

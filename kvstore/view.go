@@ -22,16 +22,16 @@ var _ farm.View = view{}
 
 func (v view) Revision() uint64 { return v.head.Revision }
 
-func (v view) Get(kind farm.Kind, id farm.ID) (object []byte, ok bool) {
-	if !slices.Contains(farm.Kinds, kind) || id == "" {
-		return nil, false
+// objectOf is an object as the file has it, good as long as tx; nil: there is none.
+func objectOf(tx *bbolt.Tx, key slotKey) []byte {
+	if !slices.Contains(farm.Kinds, key.kind) || key.id == "" {
+		return nil
 	}
-	position := v.tx.Bucket(idBucket(kind)).Get([]byte(id))
+	position := tx.Bucket(idBucket(key.kind)).Get([]byte(key.id))
 	if position == nil {
-		return nil, false
+		return nil
 	}
-	object = v.tx.Bucket(objectBucket(kind)).Get(position)
-	return object, object != nil
+	return tx.Bucket(objectBucket(key.kind)).Get(position)
 }
 
 func (v view) List(q farm.Query, fn func(position uint64, object []byte) error) error {

@@ -187,7 +187,7 @@ func TestGetFindsObjectsByKindAndID(t *testing.T) {
 		{farm.KindPrinter, "p1", true}, {farm.KindJob, "j4", true}, {farm.KindJob, "p1", false}, {farm.KindFilament, "f9", false},
 		{farm.KindPrinter, "", false}, {"meta", "head", false}, {farm.KindPrinter, farm.ID(make([]byte, 100_000)), false},
 	} {
-		if got := seen(s, func(v farm.View) (bool, error) { _, ok := v.Get(c.kind, c.id); return ok, nil }); got != c.want {
+		if _, got := s.find(c.kind, c.id); got != c.want {
 			t.Errorf("%s %.20q: %v", c.kind, c.id, got)
 		}
 	}
