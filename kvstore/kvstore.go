@@ -2,9 +2,9 @@
 //
 // There are two nouns. The Store is the state machine: it applies the commands of the log in order, makes snapshots
 // and takes them. The DB is the farm as the cluster has agreed on it: Do puts a command into the log and waits for
-// what became of it, View shows one consistent state, as fresh as is asked for, Backup copies it. A third, the batch,
-// stands inside: what was applied since the file was last written, and becomes one transaction when somebody wants to
-// read more than one object, or when it has grown (docs/decisions/0010, 0016).
+// what became of it, View shows one consistent state, as fresh as is asked for, Get one object of it, Backup copies it. A
+// third, the batch, stands inside: what was applied since the file was last written, and becomes one transaction when
+// somebody wants to read more than one object, or when it has grown (docs/decisions/0010, 0016).
 //
 // It promises:
 //   - The file has the effects of the first so many calls of Apply, with the index and the meta of the last of them,
