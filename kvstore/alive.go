@@ -3,8 +3,8 @@ package kvstore
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // A state that nobody synced is lost with the machine, but not with the process: what bbolt committed is in the kernel's
@@ -46,14 +46,17 @@ func (s *Store) noteRead() {
 	}
 }
 
-// survived reports whether the state is as the process that wrote it left it, and takes its note away.
+// Survived reports whether the state in dir is as the process that wrote it left it, so that Open goes on from it.
+func Survived(dir string) bool {
+	was, err := os.ReadFile(filepath.Join(dir, aliveFile))
+	is := aliveMark(filepath.Join(dir, stateFile))
+	return err == nil && is != nil && bytes.Equal(was, is)
+}
+
+// survived is Survived, and takes the note away.
 func (s *Store) survived() (bool, error) {
-	was, err := os.ReadFile(s.path(aliveFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	is := aliveMark(s.path(stateFile))
-	return err == nil && is != nil && bytes.Equal(was, is), removeIfThere(s.path(aliveFile))
+	survived := Survived(s.dir)
+	return survived, removeIfThere(s.path(aliveFile))
 }
 
 // forgetAlive takes the note away. It must be called with writing held.

@@ -83,7 +83,7 @@ func (m *member) start(state *listState) {
 		term = max(term, rec.entries[n-1].GetTerm())
 	}
 	term = max(term, rec.snapshot.GetTerm())
-	st, err := newStorage(rec.snapshot, rec.entries, &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}, a.members.conf, a.index)
+	st, err := newStorage(rec.snapshot, rec.entries, 0, &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}, a.members.conf, a.index, m.c.keepEntries)
 	if err != nil {
 		m.c.fatalf("open the log of %d: %v", m.id, err)
 	}

@@ -157,6 +157,12 @@ func (n *Node) recover(rec wal.Recovered) error {
 		return err
 	}
 	n.applier, a.configure = a, n.configure
+	if rec.Bare > a.index { // the state was not kept, so that they are to be applied
+		if rec.Entries, err = n.disk.Reread(); err != nil {
+			return err
+		}
+		rec.Bare = 0
+	}
 	last := rec.Snapshot.GetIndex() + uint64(len(rec.Entries))
 	if a.index > last {
 		return fmt.Errorf("the state is at index %d, but the log ends at %d: the log of this member was lost in part; remove the member, empty its data directory, and join again", a.index, last)
@@ -174,7 +180,7 @@ func (n *Node) recover(rec wal.Recovered) error {
 	vote := hard.GetVote()
 	hard = &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}
 	n.known = commit
-	st, err := newStorage(rec.Snapshot, rec.Entries, hard, a.members.conf, a.index)
+	st, err := newStorage(rec.Snapshot, rec.Entries, rec.Bare, hard, a.members.conf, a.index, n.cfg.KeepEntries)
 	if err != nil {
 		return err
 	}

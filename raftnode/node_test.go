@@ -34,6 +34,31 @@ func TestASingleNodeKeepsItsCommandsOverARestart(t *testing.T) {
 	c.propose(n, "after")
 }
 
+func TestANodeWithItsStateHoldsOnlyTheEndOfItsLog(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.found("node1", func(c *Config) { c.KeepEntries = 2 })
+	for i := range 40 {
+		c.propose(n, fmt.Sprint("c", i))
+	}
+	last := n.node.Status().LastIndex
+	n.stop()
+	n.startWith(n.state)
+	if first := n.node.Status().FirstIndex; first != last-1 {
+		t.Errorf("the log begins at %d, want the last 2 up to %d", first, last)
+	}
+	c.propose(n, "more")
+	if cmds := n.state.commands(); len(cmds) != 41 || cmds[40] != "more" {
+		t.Errorf("%d commands: %v", len(cmds), cmds)
+	}
+
+	n.stop()
+	n.start() // its state is lost, and all of the log is applied again
+	c.propose(n, "and more")
+	if cmds := n.state.commands(); len(cmds) != 42 || cmds[0] != "c0" || cmds[41] != "and more" {
+		t.Errorf("%d commands: %v", len(cmds), cmds)
+	}
+}
+
 func TestThreeNodesAgreeWhicheverIsAsked(t *testing.T) {
 	c := newTestCluster(t)
 	n1 := c.found("node1")

@@ -237,7 +237,11 @@ func (c *testCluster) prepare(name string, founder bool, change ...func(*Config)
 }
 
 // start runs the node over its directory, as after a crash: the state begins empty.
-func (n *testNode) start() {
+func (n *testNode) start() { n.c.t.Helper(); n.startWith(&listState{}) }
+
+// startWith runs the node over its directory and a state that it has kept. The log is read without most of its data,
+// whether or not the state has that.
+func (n *testNode) startWith(state *listState) {
 	n.c.t.Helper()
 	addr := n.addr
 	if addr == "" {
@@ -248,11 +252,11 @@ func (n *testNode) start() {
 		n.c.t.Fatal(err)
 	}
 	n.listener, n.addr, n.cfg.RaftAddr = l, l.Addr().String(), l.Addr().String()
-	disk, rec, err := wal.Open(n.dir, wal.Config{SegmentBytes: 1 << 20})
+	disk, rec, err := wal.Open(n.dir, wal.Config{SegmentBytes: 1 << 20, CommittedData: 3})
 	if err != nil {
 		n.c.t.Fatalf("open the log of %s: %v", n.name, err)
 	}
-	n.disk, n.state = disk, &listState{}
+	n.disk, n.state = disk, state
 	if n.node, err = Start(n.cfg, disk, rec, n.state); err != nil {
 		n.c.t.Fatalf("start %s: %v", n.name, err)
 	}

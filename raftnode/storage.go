@@ -1,6 +1,8 @@
 package raftnode
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -22,9 +24,15 @@ type storage struct {
 	total   int               // their sum
 }
 
-// newStorage holds the log of a node that starts: what follows on the snapshot, and where the state stands.
-func newStorage(snapshot *raftpb.SnapshotMetadata, entries []*raftpb.Entry, hard *raftpb.HardState, conf *raftpb.ConfState, applied uint64) (*storage, error) {
+// newStorage holds the log of a node that starts: what follows on the snapshot, and where the state stands. Of what is
+// applied it keeps no more than one that runs: keep entries, and none up to bare, which have no data.
+func newStorage(snapshot *raftpb.SnapshotMetadata, entries []*raftpb.Entry, bare uint64, hard *raftpb.HardState, conf *raftpb.ConfState, applied, keep uint64) (*storage, error) {
 	s := &storage{MemoryStorage: raft.NewMemoryStorage(), hard: hard, conf: conf, confAt: applied, applied: applied}
+	if drop := max(applied-min(applied, keep), bare); drop > snapshot.GetIndex() {
+		last := entries[drop-snapshot.GetIndex()-1]
+		entries = slices.Clone(entries[drop-snapshot.GetIndex():])
+		snapshot = &raftpb.SnapshotMetadata{Index: last.Index, Term: last.Term}
+	}
 	if snapshot != nil {
 		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: snapshot}); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
@@ -27,7 +28,7 @@ func logOf(t failer, base, applied uint64, sizes ...int) *storage {
 	if base > 0 {
 		snapshot = &raftpb.SnapshotMetadata{Index: &base, Term: proto.Uint64(1), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
 	}
-	s, err := newStorage(snapshot, entries, &raftpb.HardState{}, &raftpb.ConfState{Voters: []uint64{1}}, applied)
+	s, err := newStorage(snapshot, entries, 0, &raftpb.HardState{}, &raftpb.ConfState{Voters: []uint64{1}}, applied, math.MaxUint64)
 	if err != nil {
 		t.Fatalf("newStorage: %v", err)
 	}
@@ -109,7 +110,7 @@ func TestTheStorageKnowsTheSizeOfItsEntriesWhateverHappensToThem(t *testing.T) {
 
 func TestRaftStartsWithTheConfigurationOfTheStateAndNotOfTheSnapshot(t *testing.T) {
 	conf := &raftpb.ConfState{Voters: []uint64{1, 2, 3}}
-	s, err := newStorage(nil, []*raftpb.Entry{entry(1, 1, nil), entry(2, 1, nil)}, &raftpb.HardState{}, conf, 2)
+	s, err := newStorage(nil, []*raftpb.Entry{entry(1, 1, nil), entry(2, 1, nil)}, 0, &raftpb.HardState{}, conf, 2, math.MaxUint64)
 	if err != nil {
 		t.Fatal(err)
 	}

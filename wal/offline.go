@@ -39,7 +39,7 @@ func OpenOffline(dir string) (_ *Offline, _ Recovered, err error) {
 			return nil, Recovered{}, errors.Join(fmt.Errorf("lock %s: %w", dir, err), o.Close())
 		}
 	}
-	p, err := replay(dir, defaultSegmentBytes)
+	p, err := replay(dir, defaultSegmentBytes, 0)
 	if err != nil {
 		return nil, Recovered{}, errors.Join(err, o.Close())
 	}

@@ -27,6 +27,9 @@ type replayer struct {
 	base      snapshotID
 	baseKnown bool
 
+	committedData uint64 // of so many committed entries the data is kept; 0: of all
+	bare          uint64 // entries up to it have lost their data; 0: none has
+
 	dropped   uint64         // highest index that was ever overwritten
 	snapshots []keptSnapshot // all that have a record
 }
@@ -96,7 +99,19 @@ func (r *replayer) stateRecord(b []byte, head bool) error {
 		return fmt.Errorf("unit %d follows on unit %d", unit, r.unit)
 	}
 	r.state, r.unit = state, unit
+	if keep := r.committedData; keep > 0 && state.commit > keep {
+		r.strip(state.commit - keep)
+	}
 	return nil
+}
+
+// strip takes the data from the entries up to index, which are committed: they are not replaced any more.
+func (r *replayer) strip(index uint64) {
+	first, last := r.bounds()
+	for i := max(first, r.bare+1); i <= min(index, last); i++ {
+		r.entries[i-first].Data = nil
+	}
+	r.bare = max(r.bare, min(index, last))
 }
 
 func (r *replayer) entryRecord(b []byte) error {

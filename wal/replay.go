@@ -23,6 +23,7 @@ type Recovered struct {
 	HardState   *raftpb.HardState        // never nil; its commit index is within the log
 	Snapshot    *raftpb.SnapshotMetadata // of the newest snapshot that counts and has a good file; nil: none
 	Entries     []*raftpb.Entry          // contiguous from Snapshot.Index+1 on, or from 1
+	Bare        uint64                   // Entries up to this index are without their data (Config.CommittedData); 0: none is
 	TornBytes   int64                    // what a crash had left half-written at the end, and is cut off
 }
 
@@ -32,7 +33,7 @@ func Read(dir string) (Recovered, error) {
 	if !Exists(dir) {
 		return Recovered{}, fmt.Errorf("read %s: no member is there: %w", dir, fs.ErrNotExist)
 	}
-	p, err := replay(dir, 0)
+	p, err := replay(dir, 0, 0)
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -80,8 +81,8 @@ type keptSnapshot struct {
 // log has the very entry that it ends with.
 //
 // allocated is the length that the last segment was given when it was made, if that is known; a log may have grown
-// beyond it, but is not shorter.
-func replay(dir string, allocated int64) (*plan, error) {
+// beyond it, but is not shorter. committedData is that of Config.
+func replay(dir string, allocated int64, committedData uint64) (*plan, error) {
 	member, incarnation, err := readIncarnation(dir)
 	if err != nil {
 		return nil, damaged("%w", err)
@@ -93,7 +94,7 @@ func replay(dir string, allocated int64) (*plan, error) {
 	if len(list) == 0 {
 		return nil, damaged("%s holds no log", walDir(dir))
 	}
-	r := replayer{firstSegment: list[0].seq, allocated: allocated}
+	r := replayer{firstSegment: list[0].seq, allocated: allocated, committedData: committedData}
 	p := &plan{}
 	for i, s := range list {
 		if s.seq != list[0].seq+uint64(i) {
@@ -328,6 +329,9 @@ func (r *replayer) choose(dir string, p *plan) error {
 	}
 	start := p.recovered.Snapshot.GetIndex()
 	p.recovered.Entries = slices.Clone(r.entries[start+1-first:])
+	if bare := min(r.bare, last); bare > start {
+		p.recovered.Bare = bare
+	}
 	p.recovered.HardState = state.message()
 	p.state, p.unit, p.last, p.dropped = state, r.unit, last, r.dropped
 

@@ -230,3 +230,26 @@ func TestEtcdsOwnReaderWouldBringTheDeadBack(t *testing.T) {
 		t.Fatalf("etcd reads %v: if it is mended, see the decision record on our own replay", entries)
 	}
 }
+
+func TestCommittedEntriesMayComeWithoutTheirData(t *testing.T) {
+	f := create(t)
+	f.append(hard(1, 1, 8), run(1, 10, 1)...)
+	f.close()
+	f.config.CommittedData = 3
+	r := f.open()
+	if r.Bare != 5 || len(r.Entries) != 10 {
+		t.Fatalf("the first %d of %d entries have no data, want 5 of 10", r.Bare, len(r.Entries))
+	}
+	for _, e := range r.Entries {
+		if bare := e.Data == nil; bare != (e.GetIndex() <= 5) {
+			t.Errorf("entry %d has the data %q", e.GetIndex(), e.Data)
+		}
+	}
+	all, err := f.Reread()
+	must(t, err)
+	want(t, Recovered{Entries: all, HardState: r.HardState}, "| 1/1 2/1 3/1 4/1 5/1 6/1 7/1 8/1 9/1 10/1| term 1 vote 1 commit 8")
+
+	f.append(hard(1, 1, 10), run(11, 11, 1)...)
+	f.config.CommittedData = 0
+	want(t, f.reopen(), "| 1/1 2/1 3/1 4/1 5/1 6/1 7/1 8/1 9/1 10/1 11/1| term 1 vote 1 commit 10")
+}

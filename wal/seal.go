@@ -35,6 +35,12 @@ func Seal(path string) error {
 	return nil
 }
 
+// Sealed says whether there is a seal of path. Whether it still fits, only Unseal says.
+func Sealed(path string) bool {
+	_, err := os.Stat(path + sealSuffix)
+	return err == nil
+}
+
 // Unseal says whether path was sealed and is unchanged since. In every case but an error the seal is durably gone when
 // it returns; after an error the file must not be written.
 func Unseal(path string) (intact bool, err error) {

@@ -70,6 +70,10 @@ type Config struct {
 	// SegmentBytes is the size at which a segment of the log ends and the next one begins; 0: 16 MiB. It is one
 	// variable in etcd's package: every Log of a process must use the same one at a time.
 	SegmentBytes int64
+	// CommittedData is how many of the committed entries Open gives with their data, the newest; 0: all. Whoever has the
+	// effects of the others needs no more of them, and they are most of what a start would hold in memory; Reread brings
+	// them back.
+	CommittedData uint64
 	// ObserveSync is told how long each durable append took, write and fsync together. nil: nobody is told.
 	ObserveSync func(time.Duration)
 }
@@ -211,7 +215,7 @@ func Open(dir string, c Config) (_ *Log, _ Recovered, err error) {
 		}
 	}()
 	// Ours comes first: etcd's ReadAll erases what it does not understand.
-	p, err := replay(dir, c.SegmentBytes)
+	p, err := replay(dir, c.SegmentBytes, c.CommittedData)
 	if err != nil {
 		return nil, Recovered{}, err
 	}
@@ -263,6 +267,15 @@ func position(dir string, c Config) (*etcdwal.WAL, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// Reread is the entries that Open recovered, with the data of all. It must come before the first write.
+func (l *Log) Reread() ([]*raftpb.Entry, error) {
+	p, err := replay(l.dir, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	return p.recovered.Entries, nil
 }
 
 // Identity is what Create was given.

@@ -113,7 +113,38 @@ func (f *fixture) open() Recovered {
 func (f *fixture) reopen() Recovered {
 	f.t.Helper()
 	f.close()
+	for _, data := range []uint64{1, 7} {
+		f.checkBare(data)
+	}
 	return f.open()
+}
+
+// checkBare reads the log with the data of only so many committed entries: all else must be as it is with all of it.
+func (f *fixture) checkBare(data uint64) {
+	f.t.Helper()
+	whole, wholeErr := replay(f.dir, 0, 0)
+	part, err := replay(f.dir, 0, data)
+	if wholeErr != nil || err != nil {
+		if fmt.Sprint(wholeErr) != fmt.Sprint(err) {
+			f.t.Fatalf("with all data: %v; without: %v", wholeErr, err)
+		}
+		return
+	}
+	r := part.recovered
+	if r.Bare > 0 && (r.Bare+data > r.HardState.GetCommit() || r.Bare <= r.Snapshot.GetIndex()) {
+		f.t.Fatalf("with the data of %d committed entries, those up to %d are without: commit %d, snapshot %d", data, r.Bare, r.HardState.GetCommit(), r.Snapshot.GetIndex())
+	}
+	for i, e := range r.Entries {
+		if e.GetIndex() <= r.Bare {
+			if e.Data != nil {
+				f.t.Fatalf("entry %d has data, and is said to have none", e.GetIndex())
+			}
+			e.Data = whole.recovered.Entries[i].Data
+		}
+	}
+	if got, want := describe(r), describe(whole.recovered); got != want {
+		f.t.Fatalf("with the data of %d committed entries the log is\n%s\nwith all of it\n%s", data, got, want)
+	}
 }
 
 // fast leaves out the fsyncs of appends until the next open, in tests that are about something else.

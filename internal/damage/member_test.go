@@ -18,7 +18,8 @@ import (
 	"raft3d/wal"
 )
 
-var segments = wal.Config{SegmentBytes: 16 << 10}
+// segments has a log read as serve reads it, with the data of its end only.
+var segments = wal.Config{SegmentBytes: 16 << 10, CommittedData: 10}
 
 var identity = wal.Identity{ClusterID: 1, MemberID: 1, Name: "node1", Founder: true}
 
