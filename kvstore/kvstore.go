@@ -293,8 +293,8 @@ func (s *Store) get(key slotKey) (object []byte, revision uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	object = bytes.Clone(objectOf(tx, key))
-	return object, revision, tx.Rollback()
+	defer func() { err = errors.Join(err, tx.Rollback()) }() // also where a damaged page makes bbolt panic
+	return bytes.Clone(objectOf(tx, key)), revision, nil
 }
 
 func (s *Store) release(f *file) {

@@ -115,11 +115,11 @@ func startServer(ctx context.Context, o options, clients, peers *port, log *slog
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercentAtStart)
 	}
-	logs := wal.Config{Logger: log, ObserveSync: figures.observeSync}
+	logConfig := wal.Config{Logger: log, ObserveSync: figures.observeSync}
 	if wal.Sealed(statePath(o.dataDir)) || kvstore.Survived(o.dataDir) {
-		logs.CommittedData = committedData // else all of the log is to be applied again
+		logConfig.CommittedData = committedData // else all of the log is to be applied again
 	}
-	dir, err := openDirectory(ctx, o, clients.address, logs, log)
+	dir, err := openDirectory(ctx, o, clients.address, logConfig, log)
 	if err != nil {
 		return nil, err
 	}
