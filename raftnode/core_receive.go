@@ -24,6 +24,19 @@ func (c *core) receive(m *raftpb.Message) {
 	}
 	_ = c.rn.Step(m) // errors: a proposal without a leader, an answer from a stranger; both are only not wanted
 	c.believe(m)
+	c.makeWay(m)
+}
+
+// makeWay has a member that was about to stand, and has just voted for another, wait for that one's first heartbeat. By
+// standing in the moment between it would end the new leader's term, and could not win: the leader's log is longer by then.
+// All would wait for an election timeout.
+func (c *core) makeWay(m *raftpb.Message) {
+	if c.stand == 0 || m.GetType() != raftpb.MsgVote {
+		return
+	}
+	if s := c.rn.BasicStatus(); s.GetTerm() == m.GetTerm() && s.GetVote() == m.GetFrom() {
+		c.stand = max(c.stand, c.now+ticksPerHeartbeat)
+	}
 }
 
 // refuse says why a message must not reach raft; empty: it may.
