@@ -29,7 +29,7 @@ type etcd struct {
 func (*etcd) name() string { return "etcd" }
 
 func (e *etcd) start(ctx context.Context) (*nodes, error) {
-	n, err := newNodes(e.o.at, func(n *nodes, node int) *exec.Cmd {
+	n, err := startNodes(e.o.at, func(n *nodes, node int) *exec.Cmd {
 		var cluster []string
 		for i, peer := range n.peers {
 			cluster = append(cluster, fmt.Sprintf("n%d=http://%s", i, peer))
@@ -41,12 +41,7 @@ func (e *etcd) start(ctx context.Context) (*nodes, error) {
 			"--initial-cluster", strings.Join(cluster, ","), "--quota-backend-bytes", "8589934592", "--log-level", "error")
 	})
 	if err != nil {
-		return nil, err
-	}
-	for i := range n.procs {
-		if err := n.run(i); err != nil {
-			return n, err
-		}
+		return n, err
 	}
 	return n, until(ctx, "a first write", func(ctx context.Context) bool {
 		write, end, err := e.writer(ctx, n, 0)

@@ -36,8 +36,9 @@ type options struct {
 	etcdClients    int
 	json           string
 	withBare       bool
-	raft3d, etcd   string // binaries
-	bare, at       string // another, and a directory for all data
+	at             string // a directory for all data
+
+	raft3d, etcd, bare string // binaries
 }
 
 func main() {

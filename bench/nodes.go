@@ -23,7 +23,8 @@ type nodes struct {
 	procs   []*exec.Cmd // nil: it does not run
 }
 
-func newNodes(at string, command func(n *nodes, node int) *exec.Cmd) (*nodes, error) {
+// startNodes starts three of them. Those that it returns with an error are to be ended too.
+func startNodes(at string, command func(n *nodes, node int) *exec.Cmd) (*nodes, error) {
 	dir, err := os.MkdirTemp(at, "nodes")
 	if err != nil {
 		return nil, err
@@ -44,6 +45,11 @@ func newNodes(at string, command func(n *nodes, node int) *exec.Cmd) (*nodes, er
 			n.peers = append(n.peers, l.Addr().String())
 		}
 		l.Close()
+	}
+	for i := range n.procs {
+		if err := n.run(i); err != nil {
+			return n, err
+		}
 	}
 	return n, nil
 }

@@ -24,7 +24,7 @@ type raft3d struct {
 func (*raft3d) name() string { return "raft3d" }
 
 func (r *raft3d) start(ctx context.Context) (*nodes, error) {
-	n, err := newNodes(r.o.at, func(n *nodes, node int) *exec.Cmd {
+	n, err := startNodes(r.o.at, func(n *nodes, node int) *exec.Cmd {
 		args := []string{fmt.Sprint("-id=node", node+1), "-http=" + n.clients[node], "-raft=" + n.peers[node], "-data=" + filepath.Join(n.dir, fmt.Sprint("n", node))}
 		if node == 0 {
 			args = append(args, "-bootstrap")
@@ -34,12 +34,7 @@ func (r *raft3d) start(ctx context.Context) (*nodes, error) {
 		return exec.Command(r.o.raft3d, args...)
 	})
 	if err != nil {
-		return nil, err
-	}
-	for i := range n.procs {
-		if err := n.run(i); err != nil {
-			return n, err
-		}
+		return n, err
 	}
 	return n, until(ctx, "three voters", func(ctx context.Context) bool {
 		var c cluster
@@ -186,14 +181,9 @@ type bare struct{ raft3d }
 func (*bare) name() string { return "bare" }
 
 func (b *bare) start(ctx context.Context) (*nodes, error) {
-	n, err := newNodes(b.o.at, func(n *nodes, node int) *exec.Cmd { return exec.Command(b.o.bare, n.clients[node]) })
+	n, err := startNodes(b.o.at, func(n *nodes, node int) *exec.Cmd { return exec.Command(b.o.bare, n.clients[node]) })
 	if err != nil {
-		return nil, err
-	}
-	for i := range n.procs {
-		if err := n.run(i); err != nil {
-			return n, err
-		}
+		return n, err
 	}
 	return n, until(ctx, "three servers", func(ctx context.Context) bool {
 		return b.ready(ctx, n, 0) && b.ready(ctx, n, 1) && b.ready(ctx, n, 2)

@@ -53,12 +53,6 @@ func Survived(dir string) bool {
 	return err == nil && is != nil && bytes.Equal(was, is)
 }
 
-// survived is Survived, and takes the note away.
-func (s *Store) survived() (bool, error) {
-	survived := Survived(s.dir)
-	return survived, removeIfThere(s.path(aliveFile))
-}
-
 // forgetAlive takes the note away. It must be called with writing held.
 func (s *Store) forgetAlive() error {
 	if s.alive == nil {

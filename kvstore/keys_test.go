@@ -418,6 +418,9 @@ func TestEveryKeyHasOneEffectHoweverOftenItIsSent(t *testing.T) {
 		if err := db.View(context.Background(), farm.ReadOptions{}, func(v farm.View) error { return differs(v, model) }); err != nil {
 			t.Fatal(err)
 		}
+		if err := jobsDiffer(db, model); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
 

@@ -142,8 +142,8 @@ func (s *Store) clear(keep bool) (fresh bool, err error) {
 	if err := removeIfThere(s.path(incomingFile)); err != nil {
 		return false, err
 	}
-	survived, err := s.survived()
-	if err != nil {
+	survived := Survived(s.dir)
+	if err := removeIfThere(s.path(aliveFile)); err != nil {
 		return false, err
 	}
 	if !keep && !survived {

@@ -195,8 +195,22 @@ func TestTheStoreDoesWhatTheRulesSay(t *testing.T) {
 			if err != nil {
 				t.Fatalf("after step %d, %+v: %v", i, step.Command, err)
 			}
+			if err := jobsDiffer(db, model); err != nil {
+				t.Fatalf("after step %d, %+v: %v", i, step.Command, err)
+			}
 		}
 	})
+}
+
+// jobsDiffer looks up each of the model's jobs by its id.
+func jobsDiffer(db *DB, m *farmtest.Farm) error {
+	for _, j := range m.JobList() {
+		object, _, err := db.Get(context.Background(), farm.KindJob, j.ID, farm.ReadOptions{})
+		if err != nil || string(object) != spelled(j) {
+			return fmt.Errorf("job %q is %s, the model has %s (%v)", j.ID, object, spelled(j), err)
+		}
+	}
+	return nil
 }
 
 func freshDir(t *rapid.T, base string) string {
