@@ -302,6 +302,7 @@ func (b *batch) flushObjects(k farm.Kind) error {
 		}
 	}
 	bucket = b.tx.Bucket(idBucket(k))
+	bucket.FillPercent = fillPercent
 	for _, s := range ids {
 		var value []byte
 		if s.raw != nil {
@@ -322,8 +323,9 @@ func (s *slot) position() uint64 {
 	return s.created
 }
 
-// fillPercent of pages whose keys only rise: half-full ones would be filled no further. Jobs grow a little as they go
-// on, by some 50 bytes of 450, so a tenth is left free.
+// fillPercent of pages whose keys nearly always rise: half-full ones would be filled no further. So do the numbers of
+// objects, ids that this program makes (UUIDv7), and each range of the index of jobs. Jobs grow a little as they go on, by
+// some 50 bytes of 450, so a tenth is left free.
 const fillPercent = 0.9
 
 // put stores value under key; nil deletes it.

@@ -172,6 +172,7 @@ func (b *batch) flushIndex() error {
 	}
 	slices.SortFunc(moves, func(a, b move) int { return bytes.Compare(a.key[:], b.key[:]) })
 	bucket := b.tx.Bucket(indexBucket)
+	bucket.FillPercent = fillPercent
 	for i := range moves {
 		var value []byte
 		if moves[i].in {
