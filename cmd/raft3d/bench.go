@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,7 +54,8 @@ type bench struct {
 	size   int      // bytes of JSON in what is created
 	client *client.Client
 
-	records  int // printers to read, RUN-r1 and so on
+	records  int // printers that are there to be read, RUN-r1 and so on
+	readable int // of them those that single reads are of, as -records says
 	printers atomic.Int64
 	jobs     atomic.Int64
 }
@@ -63,7 +65,7 @@ func (c *invocation) bench(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{run: fmt.Sprintf("bench-%06x", rand.Uint32N(1<<24)), size: c.Int("size"), client: c.client}
+	b := &bench{run: fmt.Sprintf("bench-%06x", rand.Uint32N(1<<24)), size: c.Int("size"), readable: c.Int("records"), client: c.client}
 	for _, server := range strings.Split(c.String("server"), ",") {
 		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
 			server = "http://" + server
@@ -113,7 +115,7 @@ func (c *invocation) bench(ctx context.Context) (err error) {
 }
 
 func (c *invocation) chosenWorkloads() (chosen []workload, err error) {
-	chosen = workloads
+	chosen = slices.Clone(workloads)
 	if len(c.args) > 0 {
 		chosen = nil
 		for _, name := range strings.Split(c.args[0], ",") {
@@ -128,6 +130,8 @@ func (c *invocation) chosenWorkloads() (chosen []workload, err error) {
 			chosen = append(chosen, workloads[i])
 		}
 	}
+	// A list is of all that the farm has, so it comes before what adds to that.
+	slices.SortStableFunc(chosen, func(a, b workload) int { return cmp.Compare(b.records, a.records) })
 	for _, n := range []struct {
 		flag        string
 		least, most int
@@ -256,7 +260,7 @@ func (b *bench) createJob(host string, buf []byte) []byte {
 func (b *bench) record(n int) string { return b.run + "-r" + strconv.Itoa(n) }
 
 func (b *bench) read(host, query string, buf []byte) []byte {
-	return appendCall(buf, http.MethodGet, "/api/v1/printers/"+b.record(1+rand.IntN(b.records))+query, host, nil)
+	return appendCall(buf, http.MethodGet, "/api/v1/printers/"+b.record(1+rand.IntN(b.readable))+query, host, nil)
 }
 
 func (b *bench) list(host string, buf []byte) []byte {

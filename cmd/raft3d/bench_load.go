@@ -18,26 +18,25 @@ import (
 type workload struct {
 	name, usage string
 	clients     int  // the default
-	writes      bool // it leaves objects behind, which are removed later
 	records     int  // objects that must be there to be read; 0: as -records says
 	needs       bool // records at all
 	request     func(b *bench, host string, buf []byte) []byte
 }
 
 var workloads = []workload{
-	{name: "writes", usage: "create printers", writes: true, request: (*bench).createPrinter},
-	{name: "jobs", usage: "create print jobs, all on one spool", writes: true, request: (*bench).createJob},
+	{name: "writes", usage: "create printers", request: (*bench).createPrinter},
+	{name: "jobs", usage: "create print jobs, all on one spool", request: (*bench).createJob},
 	{name: "reads", usage: "read one object, linearizable", needs: true, request: func(b *bench, host string, buf []byte) []byte { return b.read(host, "", buf) }},
 	{name: "stale", usage: "read one object as the node has it", needs: true, request: func(b *bench, host string, buf []byte) []byte {
 		return b.read(host, "?consistency=stale", buf)
 	}},
-	{name: "mixed", usage: "nine reads to one creation", needs: true, writes: true, request: func(b *bench, host string, buf []byte) []byte {
+	{name: "mixed", usage: "nine reads to one creation", needs: true, request: func(b *bench, host string, buf []byte) []byte {
 		if rand.IntN(10) == 0 {
 			return b.createPrinter(host, buf)
 		}
 		return b.read(host, "", buf)
 	}},
-	{name: "lists", usage: "read a list of 10,000 whole", clients: 4, needs: true, records: 10_000, request: (*bench).list},
+	{name: "lists", usage: "read a list of 10,000 whole; goes first, while there are no others", clients: 4, needs: true, records: 10_000, request: (*bench).list},
 }
 
 const (

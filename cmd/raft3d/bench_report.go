@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,13 +92,12 @@ func (r benchReport) table(w io.Writer, wide bool) error {
 
 // plot draws each workload's seconds: calls above, latencies below.
 func (r benchReport) plot() []byte {
-	const width, height, left, panel = 640, 130, 70, 170
+	const width, height, left, panel = 640, 130, 110, 180
 	type line struct{ Points, Color, Name string }
 	type chart struct {
-		Title string
-		Y     int
-		Most  string
-		Lines []line
+		Title, Most, End string
+		Y                int
+		Lines            []line
 	}
 	draw := func(title, unit string, y int, all []second, values map[string]func(second) float64) chart {
 		most := 0.0
@@ -106,12 +106,22 @@ func (r benchReport) plot() []byte {
 				most = max(most, value(s))
 			}
 		}
-		c := chart{Title: title, Y: y, Most: fmt.Sprintf("%.4g %s", most, unit)}
+		end := 0.0
+		if len(all) > 0 {
+			end = all[len(all)-1].At
+		}
+		c := chart{Title: title, Y: y, Most: strconv.FormatFloat(most, 'f', 2, 64) + " " + unit, End: fmt.Sprintf("%.0f s", end)}
+		if most >= 100 {
+			c.Most = fmt.Sprintf("%.0f %s", most, unit)
+		}
 		colors := map[string]string{"calls": "#2563eb", "p50": "#16a34a", "p99": "#dc2626"}
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			var points strings.Builder
-			for i, s := range all {
-				fmt.Fprintf(&points, "%.1f,%.1f ", left+float64(i)*width/float64(max(1, len(all)-1)), float64(height)*(1-values[name](s)/max(most, 1e-9)))
+			from := 0.0
+			for _, s := range all {
+				y := height * (1 - values[name](s)/max(most, 1e-9))
+				fmt.Fprintf(&points, "%.1f,%.1f %.1f,%.1f ", left+from/end*width, y, left+s.At/end*width, y)
+				from = s.At
 			}
 			c.Lines = append(c.Lines, line{points.String(), colors[name], name})
 		}
@@ -140,6 +150,7 @@ var plotTemplate = template.Must(template.New("plot").Parse(`<svg xmlns="http://
 {{range .Charts}}<g transform="translate(0,{{.Y}})">
 <text x="{{$.Left}}" y="-8" font-weight="bold">{{.Title}}</text>
 <text x="{{$.Left}}" dx="-6" y="10" text-anchor="end">{{.Most}}</text><text x="{{$.Left}}" dx="-6" y="{{$.Bottom}}" text-anchor="end">0</text>
+<text x="{{$.Left}}" y="{{$.Bottom}}" dy="1.2em" text-anchor="middle">0</text><text x="{{$.Right}}" y="{{$.Bottom}}" dy="1.2em" text-anchor="middle">{{.End}}</text>
 <path d="M{{$.Left}} 0V{{$.Bottom}}H{{$.Right}}" fill="none" stroke="#999"/>
 {{range $i, $l := .Lines}}<polyline points="{{$l.Points}}" fill="none" stroke="{{$l.Color}}" stroke-width="1.5"/>
 <text x="{{$.Right}}" dx="8" y="20" dy="{{$i}}em" fill="{{$l.Color}}">{{$l.Name}}</text>

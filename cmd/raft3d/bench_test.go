@@ -76,7 +76,7 @@ func newSmallFarm(t *testing.T) *smallFarm {
 func TestABenchMeasuresAndTidiesUp(t *testing.T) {
 	f := newSmallFarm(t)
 	plot := filepath.Join(t.TempDir(), "plot.svg")
-	status, stdout, stderr := run(strings.Fields("bench writes,jobs,reads,mixed -clients=3 -duration=1s -warmup=0s -records=7 -o=json -plot=" + plot)...)
+	status, stdout, stderr := run(strings.Fields("bench writes,jobs,reads,mixed,lists -clients=3 -duration=1s -warmup=0s -records=7 -o=json -plot=" + plot)...)
 	if status != exitDone {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
@@ -84,8 +84,12 @@ func TestABenchMeasuresAndTidiesUp(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 		t.Fatalf("%v in %s", err, stdout)
 	}
-	if len(report.Workloads) != 4 {
-		t.Fatalf("%d workloads", len(report.Workloads))
+	var order []string
+	for _, w := range report.Workloads {
+		order = append(order, w.Workload)
+	}
+	if got := strings.Join(order, ","); got != "lists,writes,jobs,reads,mixed" { // lists before there is more than they are of
+		t.Fatalf("measured %s", got)
 	}
 	calls := int64(0)
 	for _, w := range report.Workloads {
@@ -94,7 +98,7 @@ func TestABenchMeasuresAndTidiesUp(t *testing.T) {
 			t.Errorf("%+v", w)
 		}
 	}
-	if made := int64(f.created["printers"] + f.created["print_jobs"]); made == 0 || made > calls+7+4*3 {
+	if made := int64(f.created["printers"] + f.created["print_jobs"]); made == 0 || made > calls+10_000+4*3 {
 		t.Errorf("%d objects in %d calls", made, calls)
 	}
 	if len(f.there) != 0 || f.shortest < 290 || f.longest > 300 {
@@ -104,7 +108,7 @@ func TestABenchMeasuresAndTidiesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := xml.Unmarshal(b, new(struct{})); err != nil || strings.Count(string(b), "<polyline") != 4*3 {
+	if err := xml.Unmarshal(b, new(struct{})); err != nil || strings.Count(string(b), "<polyline") != 5*3 {
 		t.Errorf("%v in the plot\n%s", err, b)
 	}
 }
