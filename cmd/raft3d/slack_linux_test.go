@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	acts["slack"] = func() {
+		fmt.Println("begun")
+		coarseTimers()
+		runtime.LockOSThread()
+		slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		fmt.Println(slack, err, os.Getpid(), os.Args[1:])
+	}
+}
+
+func TestANodeBeginsOnceMoreWithCoarseTimersUnlessTheSlackIsChosen(t *testing.T) {
+	for _, c := range []struct{ given, want, starts int }{
+		{kernelSlack, timerSlack, 2},
+		{kernelSlack + 1, kernelSlack + 1, 1},
+		{timerSlack, timerSlack, 1},
+	} {
+		cmd := exec.Command(os.Args[0], "-id=node1", "a b")
+		cmd.Env = append(os.Environ(), actAsRaft3d+"=slack")
+		var out strings.Builder
+		cmd.Stdout = &out
+		runtime.LockOSThread() // a process has the slack of the thread that started it
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(c.given), 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		err := cmd.Start()
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, kernelSlack, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		runtime.UnlockOSThread()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		want := strings.Repeat("begun\n", c.starts) + fmt.Sprintln(c.want, error(nil), cmd.Process.Pid, []string{"-id=node1", "a b"})
+		if out.String() != want {
+			t.Errorf("with %d ns:\n%swanted:\n%s", c.given, out.String(), want)
+		}
+	}
+}
