@@ -111,7 +111,7 @@ func (t *Transport) admit(r *http.Request) (from uint64, err error) {
 		return 0, &Refusal{reasonStaleSelf, detail}
 	}
 	t.mu.Lock()
-	err = t.remote(from).met(from, incarnation, h)
+	err = t.met(t.remote(from), from, incarnation, h)
 	if err == nil {
 		t.moved(from, h.Get(headerAddress))
 	}
@@ -154,11 +154,15 @@ func (t *Transport) checkStanding(id uint64) error {
 	return &Refusal{reasonUnknown, fmt.Sprintf("member %016x is not known here yet", id)}
 }
 
-// met records what peer id told of itself, unless a newer incarnation of it was met before. The caller holds Transport.mu.
-func (r *remote) met(id, incarnation uint64, h http.Header) error {
+// met records what peer id told of itself, unless a newer incarnation of it was met before. Whoever begins anew is not the
+// process that was: one that is started again at once may never have refused a dial. The caller holds mu.
+func (t *Transport) met(r *remote, id, incarnation uint64, h http.Header) error {
 	if incarnation < r.incarnation || Rivals(incarnation, r.incarnation) {
 		return &Refusal{reasonStale, fmt.Sprintf("incarnation %d of member %016x was seen before, this is %d: its directory is an old copy",
 			r.incarnation, id, incarnation)}
+	}
+	if r.incarnation != 0 && incarnation != r.incarnation && r.died != r.incarnation {
+		t.reports.down(id)
 	}
 	r.incarnation, r.name, r.version = incarnation, h.Get(headerName), h.Get(headerVersion)
 	return nil
@@ -272,7 +276,7 @@ func (t *Transport) checkAnswer(id uint64, answer *http.Response) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r := t.remotes[id]; r != nil {
-		if err := r.met(id, incarnation, h); err != nil {
+		if err := t.met(r, id, incarnation, h); err != nil {
 			return &sentError{errors.New(err.Error())} // no Refusal: it is said of the peer, not by it
 		}
 	}

@@ -139,13 +139,23 @@ func (p *peer) run() {
 			p.failed(err)
 			if broke && errors.Is(err, syscall.ECONNREFUSED) {
 				broke = false
-				p.t.reports.down(p.id)
+				p.t.died(p.id)
 			}
 			p.lose(false)
 		}
 		p.sleep(pause/2 + rand.N(pause))
 		pause = min(2*pause, p.t.cfg.RedialPauseMax)
 	}
+}
+
+// died reports that the process of peer id, as it was met last, is gone.
+func (t *Transport) died(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.remotes[id]; r != nil {
+		r.died = r.incarnation
+	}
+	t.reports.down(id)
 }
 
 // lose drops what waits, since the next moment at which it could be sent is too far off. certain: something was lost

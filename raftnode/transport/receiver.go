@@ -21,7 +21,8 @@ type Receiver interface {
 	ReportUnreachable(id uint64)
 	// ReportSnapshot is called exactly once for each SendSnapshot.
 	ReportSnapshot(id uint64, ok bool)
-	// PeerDown says that the stream to id broke and dialling it was refused: its process is gone. Once for each such event.
+	// PeerDown says that id's process is gone: the stream to it broke and dialling it was refused, or another start of it was
+	// met. Once for each such event.
 	PeerDown(id uint64)
 	// Refused says that the peer does not talk to this member, at each attempt to connect. Where the reason is "wrong_member" or
 	// "wrong_cluster", some other process may have answered at the peer's address.

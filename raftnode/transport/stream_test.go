@@ -145,6 +145,22 @@ func TestADeadPeerIsReportedAndFoundAgain(t *testing.T) {
 	}
 }
 
+// A service manager may have started it again before anybody dials: no dial is refused then.
+func TestAPeerThatIsThereAgainAtOnceHasDied(t *testing.T) {
+	all := group(t, 2)
+	a := all[0]
+	a.connected(t, 2)
+	again := startMember(t, 2, func(c *Config) { c.Incarnation = 2 })
+	again.SetPeer(1, a.addr)
+	again.connected(t, 1)
+	eventually(t, func() bool { return a.counted(a.down, 2) == 1 }, "the death is reported: %s", a.log)
+	a.SetPeer(2, again.addr)
+	eventually(t, func() bool { return a.peer(2).Connected && a.peer(2).Addr == again.addr }, "it is dialled")
+	if n := a.counted(a.down, 2); n != 1 {
+		t.Fatalf("one death is reported %d times", n)
+	}
+}
+
 func TestAPeerThatWasNeverThereIsNotReportedAsDown(t *testing.T) {
 	b := startMember(t, 2)
 	b.stop()
