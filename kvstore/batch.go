@@ -323,7 +323,7 @@ func (s *slot) position() uint64 {
 	return s.created
 }
 
-// fillPercent of pages whose keys nearly always rise: half-full ones would be filled no further. So do the numbers of
+// fillPercent of pages whose keys nearly always rise: half-full ones would be filled no further. Such are the numbers of
 // objects, ids that this program makes (UUIDv7), and each range of the index of jobs. Jobs grow a little as they go on, by
 // some 50 bytes of 450, so a tenth is left free.
 const fillPercent = 0.9

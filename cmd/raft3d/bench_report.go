@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -99,21 +98,15 @@ func (r benchReport) plot() []byte {
 		Y                int
 		Lines            []line
 	}
-	draw := func(title, unit string, y int, all []second, values map[string]func(second) float64) chart {
-		most := 0.0
-		for _, value := range values {
-			for _, s := range all {
+	draw := func(title, scale string, y int, all []second, values map[string]func(second) float64) chart {
+		most, end := 0.0, 0.0
+		for _, s := range all {
+			end = s.At
+			for _, value := range values {
 				most = max(most, value(s))
 			}
 		}
-		end := 0.0
-		if len(all) > 0 {
-			end = all[len(all)-1].At
-		}
-		c := chart{Title: title, Y: y, Most: strconv.FormatFloat(most, 'f', 2, 64) + " " + unit, End: fmt.Sprintf("%.0f s", end)}
-		if most >= 100 {
-			c.Most = fmt.Sprintf("%.0f %s", most, unit)
-		}
+		c := chart{Title: title, Y: y, Most: fmt.Sprintf(scale, most), End: fmt.Sprintf("%.0f s", end)}
 		colors := map[string]string{"calls": "#2563eb", "p50": "#16a34a", "p99": "#dc2626"}
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			var points strings.Builder
@@ -132,8 +125,8 @@ func (r benchReport) plot() []byte {
 		title := fmt.Sprintf("%s, %d clients: %.0f calls/s, p99 %.2f ms", l.Workload, l.Clients, l.PerSec, l.P99)
 		y := 40 + len(charts)*panel
 		charts = append(charts,
-			draw(title, "calls/s", y, l.Seconds, map[string]func(second) float64{"calls": func(s second) float64 { return s.Calls }}),
-			draw("latency", "ms", y+panel, l.Seconds, map[string]func(second) float64{
+			draw(title, "%.0f calls/s", y, l.Seconds, map[string]func(second) float64{"calls": func(s second) float64 { return s.Calls }}),
+			draw("latency", "%.2f ms", y+panel, l.Seconds, map[string]func(second) float64{
 				"p50": func(s second) float64 { return s.P50 }, "p99": func(s second) float64 { return s.P99 },
 			}))
 	}

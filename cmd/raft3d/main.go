@@ -24,7 +24,9 @@ import (
 
 func main() {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") { // no verb: a node
-		coarseTimers()
+		if err := coarseTimers(); err != nil {
+			fmt.Fprintf(os.Stderr, "raft3d: goes on with the kernel's own timer slack, which takes more CPU: %v\n", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,7 +15,12 @@ import (
 func init() {
 	acts["slack"] = func() {
 		fmt.Println("begun")
-		coarseTimers()
+		if os.Getenv("RAFT3D_TEST_GONE") != "" {
+			fmt.Println(os.Remove(os.Args[0]))
+		}
+		if err := coarseTimers(); err != nil {
+			fmt.Println(err)
+		}
 		runtime.LockOSThread()
 		slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 		fmt.Println(slack, err, os.Getpid(), os.Args[1:])
@@ -50,5 +56,23 @@ func TestANodeBeginsOnceMoreWithCoarseTimersUnlessTheSlackIsChosen(t *testing.T)
 		if out.String() != want {
 			t.Errorf("with %d ns:\n%swanted:\n%s", c.given, out.String(), want)
 		}
+	}
+}
+
+func TestANodeThatCannotBeginOnceMoreSaysSoAndGoesOn(t *testing.T) {
+	self := filepath.Join(t.TempDir(), "raft3d")
+	program, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(self, program, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), actAsRaft3d+"=slack", "RAFT3D_TEST_GONE=1")
+	out, err := cmd.Output()
+	want := fmt.Sprintf("begun\n<nil>\nexecute %s once more: no such file or directory\n%d <nil> %d []\n", self, kernelSlack, cmd.Process.Pid)
+	if err != nil || string(out) != want {
+		t.Errorf("%v:\n%swanted:\n%s", err, out, want)
 	}
 }

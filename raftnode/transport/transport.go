@@ -121,7 +121,7 @@ type remote struct {
 	out           *peer                 // nil: no address is known
 	in            [incomingKinds]*guest // nil: not connected
 	incarnation   uint64                // the highest that was seen
-	died          uint64                // the incarnation whose end was reported last; 0: none
+	died          uint64                // the incarnation whose end a refused dial has told; 0: none
 	name, version string                // as told in its last connection
 	received      uint64                // messages
 	invalid       uint64                // messages that were dropped and frames that broke their stream
