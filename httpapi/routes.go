@@ -103,6 +103,17 @@ var routes = []route{
 	{http.MethodGet, "/", nil, inspect, noBody, (*Server).index},
 }
 
+// Short says whether a call is answered with one short piece, whatever comes of it, so that front.Server may answer it: all
+// changes are, and single objects.
+func Short(r *http.Request) bool {
+	path, under := strings.CutPrefix(r.URL.Path, "/api/v1/")
+	if r.Method != http.MethodGet {
+		return under
+	}
+	collection, _, single := strings.Cut(path, "/")
+	return under && single && (collection == "print_jobs" || collection == "printers" || collection == "filaments")
+}
+
 // resource is what stands at one path.
 type resource struct {
 	methods map[string]*route // with HEAD

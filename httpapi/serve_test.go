@@ -210,3 +210,14 @@ func TestEveryRouteIsWhole(t *testing.T) {
 		}
 	}
 }
+
+// A call that is streamed, or looks at its connection, must be left to net/http: front.Server has the others.
+func TestShortCallsAreThoseAnsweredWithOnePiece(t *testing.T) {
+	for _, rt := range routes {
+		want := strings.HasPrefix(rt.path, "/api/v1/") && (rt.kind.changes() || rt.kind == read && strings.HasSuffix(rt.path, "/{id}"))
+		r := httptest.NewRequest(rt.method, strings.ReplaceAll(rt.path, "{id}", "mk4"), nil)
+		if got := Short(r); got != want {
+			t.Errorf("%s %s: short is %v, want %v", rt.method, rt.path, got, want)
+		}
+	}
+}

@@ -8,14 +8,20 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+
+	"raft3d/httpapi/front"
 )
 
-// port is an address that this node listens on and the HTTP/1 server behind it. It is open before there is anything
+// port is an address that this node listens on and the HTTP/1.1 server behind it. It is open before there is anything
 // to serve, so that an address in use is told before anything is touched, and answers 503 until use is called. It
 // owns one goroutine, which ends in close.
 type port struct {
 	address string // host:port that others call
-	server  *http.Server
+	server  interface {
+		Serve(net.Listener) error
+		Shutdown(context.Context) error
+		Close() error
+	}
 
 	handler atomic.Pointer[http.Handler]
 	failed  chan error    // at most one: why the server stopped by itself
@@ -23,8 +29,8 @@ type port struct {
 }
 
 // openPort listens on listen; others are told to call adv, or, where that is empty, the address itself. name is the
-// flag's, for the error; limits sets the server's timeouts.
-func openPort(name, listen, adv string, limits func(*http.Server), log *slog.Logger) (*port, error) {
+// flag's, for the error; limits sets the server's timeouts; short says which calls a front.Server may answer, nil: none.
+func openPort(name, listen, adv string, limits func(*http.Server), short func(*http.Request) bool, log *slog.Logger) (*port, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the port of -%s: %w", name, err)
@@ -39,13 +45,16 @@ func openPort(name, listen, adv string, limits func(*http.Server), log *slog.Log
 		}
 	}
 	p.use(http.HandlerFunc(starting))
-	p.server = &http.Server{
+	web := &http.Server{
 		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*p.handler.Load()).ServeHTTP(w, r) }),
 		Protocols: new(http.Protocols),
 		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	limits(p.server)
-	p.server.Protocols.SetHTTP1(true)
+	limits(web)
+	web.Protocols.SetHTTP1(true)
+	if p.server = web; short != nil {
+		p.server = &front.Server{HTTP: web, Takes: short}
+	}
 	go p.run(l)
 	return p, nil
 }

@@ -12,7 +12,7 @@ import (
 
 func openTestPort(t *testing.T, listen, adv string) *port {
 	t.Helper()
-	p, err := openPort("http", listen, adv, func(*http.Server) {}, slog.New(slog.DiscardHandler))
+	p, err := openPort("http", listen, adv, func(*http.Server) {}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,12 +61,12 @@ const committedData = 10_000
 
 // serve runs a node until ctx ends, which is no error, or until the node must stop.
 func serve(ctx context.Context, o options, log *slog.Logger) error {
-	clients, err := openPort("http", o.httpListen, o.httpAdv, httpapi.ServerTimeouts, log)
+	clients, err := openPort("http", o.httpListen, o.httpAdv, httpapi.ServerTimeouts, httpapi.Short, log)
 	if err != nil {
 		return err
 	}
 	defer clients.close()
-	peers, err := openPort("raft", o.raftListen, o.raftAdv, peerLimits, log)
+	peers, err := openPort("raft", o.raftListen, o.raftAdv, peerLimits, nil, log)
 	if err != nil {
 		return err
 	}
