@@ -303,19 +303,21 @@ func TestShutdownWaitsForCallsAndNotForIdleConnections(t *testing.T) {
 		echo(w, r)
 	})}
 	address := serve(t, s)
-	idle, half, busy := dial(t, address), dial(t, address), dial(t, address)
+	idle, busy := dial(t, address), dial(t, address)
+	var halves []net.Conn // many, since handing one of them over would go well now and then
+	for range 32 {
+		half := dial(t, address)
+		halves = append(halves, half)
+		if _, err := io.WriteString(half, created+created[:40]); err != nil {
+			t.Fatal(err)
+		}
+		awaitAnswer(t, bufio.NewReader(half)) // so that the half behind it was read
+	}
 	r := bufio.NewReader(idle)
 	if _, err := io.WriteString(idle, created); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := http.ReadResponse(r, nil); err != nil || a.Close {
-		t.Fatal(a, err)
-	} else if _, err := io.Copy(io.Discard, a.Body); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(half, created[:40]); err != nil {
-		t.Fatal(err)
-	}
+	awaitAnswer(t, r)
 	if _, err := io.WriteString(busy, strings.Replace(created, "/api/v1/printers", "/slow", 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -326,10 +328,12 @@ func TestShutdownWaitsForCallsAndNotForIdleConnections(t *testing.T) {
 		t.Errorf("an idle connection: %v", err)
 	}
 	// The second half of a request that had begun is awaited too.
-	if _, err := io.WriteString(half, created[40:]); err != nil {
-		t.Fatal(err)
+	for _, half := range halves {
+		if _, err := io.WriteString(half, created[40:]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, nc := range []net.Conn{half, busy} {
+	for _, nc := range append(halves, busy) {
 		if nc == busy {
 			select {
 			case err := <-down:
@@ -352,6 +356,18 @@ func TestShutdownWaitsForCallsAndNotForIdleConnections(t *testing.T) {
 	if nc, err := net.Dial("tcp", address); err == nil {
 		nc.Close()
 		t.Error("it still listens")
+	}
+}
+
+// awaitAnswer reads an answer after which the connection goes on.
+func awaitAnswer(t testing.TB, r *bufio.Reader) {
+	t.Helper()
+	a, err := http.ReadResponse(r, nil)
+	if err != nil || a.Close {
+		t.Fatal(a, err)
+	}
+	if _, err := io.Copy(io.Discard, a.Body); err != nil {
+		t.Fatal(err)
 	}
 }
 
