@@ -128,6 +128,7 @@ type Server struct {
 	streams  atomic.Int64
 	seen     atomic.Uint64 // the newest revision that an answer showed
 	keys     keys
+	lists    keptLists
 
 	drained context.Context // ends when Drain is called
 	drain   context.CancelFunc

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"reflect"
 	"strconv"
 	"sync"
 
@@ -15,6 +17,53 @@ const listBuffer = 256 << 10
 
 var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, listBuffer)) }}
 
+// keptLists has the lists of everything, a kind of object each, that were asked for more than once while nothing changed: a
+// farm is looked at far more often than it changes. A list is kept from the second time on, so that one that changes
+// between any two calls costs nothing more.
+type keptLists struct {
+	mu     sync.Mutex
+	byKind map[farm.Kind]*keptList // guarded by mu
+}
+
+// keptList is a list as it was at a revision.
+type keptList struct {
+	revision uint64
+	asked    int    // how often, until it was there
+	total    int    // objects
+	body     []byte // as it is sent, never written to; nil: it is not there (yet)
+}
+
+// keptListBytes bounds each of them: 20,000 objects, which take some 10 ms to gather.
+const keptListBytes = 8 << 20
+
+// at is the list of that kind at that revision, if it is kept. gather asks the caller to keep it.
+func (k *keptLists) at(kind farm.Kind, revision uint64) (l keptList, gather bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.byKind == nil {
+		k.byKind = map[farm.Kind]*keptList{}
+	}
+	if known := k.byKind[kind]; known == nil || known.revision < revision {
+		k.byKind[kind] = &keptList{revision: revision, asked: 1} // the older one is of no more use
+		return keptList{}, false
+	}
+	known := k.byKind[kind]
+	if known.revision != revision {
+		return keptList{}, false
+	}
+	known.asked++
+	return *known, known.asked == 2 // if it comes to nothing, so would the next
+}
+
+// keep takes over a list that was gathered.
+func (k *keptLists) keep(kind farm.Kind, revision uint64, total int, body []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if known := k.byKind[kind]; known.revision == revision {
+		known.total, known.body = total, body
+	}
+}
+
 // list answers with all objects that q selects, or with the page of them that is asked for, one a line, as one JSON
 // array that shows one state. X-Total-Count is of all that q selects, on every page.
 func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
@@ -24,16 +73,27 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 	}
 	pooled := listBuffers.Get().(*[]byte)
 	defer listBuffers.Put(pooled)
-	l := &listWriter{w: c.w, buffer: (*pooled)[:0]}
-	unchanged := false
-	err := s.farm.View(ctx, c.read, func(v farm.View) error {
-		c.w.setRevision(v.Revision())
-		c.w.Header().Set("ETag", etag(v.Revision()))
-		if unchanged = c.ifNoneMatch.matches(v.Revision()); unchanged {
+	l := &listWriter{w: c.w, buffer: (*pooled)[:0], most: listBuffer}
+	mayKeep := c.r.Method == http.MethodGet && reflect.DeepEqual(q, farm.Query{Kind: q.Kind})
+	var revision uint64
+	var kept keptList
+	unchanged, gather := false, false
+	err := s.farm.View(ctx, c.read, func(v farm.View) (err error) {
+		revision = v.Revision()
+		c.w.setRevision(revision)
+		c.w.Header().Set("ETag", etag(revision))
+		if unchanged = c.ifNoneMatch.matches(revision); unchanged {
 			return nil
 		}
-		total, err := v.Count(all)
-		if err != nil {
+		if mayKeep {
+			if kept, gather = s.lists.at(q.Kind, revision); kept.body != nil {
+				return nil
+			}
+			if gather {
+				l.buffer, l.most = nil, keptListBytes
+			}
+		}
+		if kept.total, err = v.Count(all); err != nil {
 			return err
 		}
 		if q.Limit > 0 { // before the page itself: a header cannot follow it
@@ -45,8 +105,7 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 				c.w.Header().Set("Link", c.linkNext(q.Kind, position))
 			}
 		}
-		c.w.Header().Set("X-Total-Count", strconv.Itoa(total))
-		c.w.Header().Set("Content-Type", contentJSON)
+		c.w.listHeader(kept.total)
 		if c.r.Method == http.MethodHead {
 			return nil
 		}
@@ -66,18 +125,32 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 		c.w.WriteHeader(http.StatusNotModified)
 	case c.r.Method == http.MethodHead:
 		c.w.WriteHeader(http.StatusOK)
+	case kept.body != nil:
+		c.w.listHeader(kept.total)
+		l.sendWhole(kept.body)
 	default:
 		l.end()
+		if gather && l.whole {
+			s.lists.keep(q.Kind, revision, kept.total, l.buffer)
+		}
 	}
 	return nil
+}
+
+// listHeader puts on what the header of a list says besides its state.
+func (w *response) listHeader(total int) {
+	w.Header().Set("X-Total-Count", strconv.Itoa(total))
+	w.Header().Set("Content-Type", contentJSON)
 }
 
 // listWriter writes a JSON array.
 type listWriter struct {
 	w      *response
 	buffer []byte
+	most   int  // bytes that are gathered before they are sent
 	some   bool // an object has been added
 	lost   bool // the client has gone
+	whole  bool // the list has ended, and buffer is all of it
 }
 
 // add appends an object that is in its JSON form. Its error ends the list: the client has gone.
@@ -87,23 +160,15 @@ func (l *listWriter) add(object []byte) error {
 		separator = "["
 		l.some = true
 	}
-	if len(l.buffer)+len(separator)+len(object) > cap(l.buffer) {
-		if err := l.flush(); err != nil {
+	if len(l.buffer)+len(separator)+len(object) > l.most {
+		if err := l.send(l.buffer); err != nil {
 			return err
 		}
+		l.buffer = l.buffer[:0]
 	}
 	l.buffer = append(l.buffer, separator...)
 	l.buffer = append(l.buffer, object...)
 	return nil
-}
-
-// flush sends what has been gathered.
-func (l *listWriter) flush() error {
-	l.w.limit(writeTimeout)
-	_, err := l.w.Write(l.buffer)
-	l.buffer = l.buffer[:0]
-	l.lost = err != nil
-	return err
 }
 
 // end closes the array and sends the rest, with its length where that is all.
@@ -112,8 +177,31 @@ func (l *listWriter) end() {
 		l.buffer = append(l.buffer, '[')
 	}
 	l.buffer = append(l.buffer, "]\n"...)
-	if l.w.status == 0 {
-		l.w.Header().Set("Content-Length", strconv.Itoa(len(l.buffer)))
+	if l.whole = l.w.status == 0; l.whole {
+		l.sendWhole(l.buffer)
+		return
 	}
-	_ = l.flush()
+	_ = l.send(l.buffer)
 }
+
+func (l *listWriter) sendWhole(list []byte) {
+	l.w.Header().Set("Content-Length", strconv.Itoa(len(list)))
+	_ = l.send(list)
+}
+
+// send sends what has been gathered.
+func (l *listWriter) send(gathered []byte) error {
+	for len(gathered) > 0 && !l.lost {
+		n := min(len(gathered), listBuffer)
+		l.w.limit(writeTimeout)
+		_, err := l.w.Write(gathered[:n])
+		l.lost = err != nil
+		gathered = gathered[n:]
+	}
+	if l.lost {
+		return errClientGone
+	}
+	return nil
+}
+
+var errClientGone = errors.New("the client has gone")

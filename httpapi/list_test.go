@@ -84,6 +84,85 @@ func TestAListArrivesWholeHoweverLongItIs(t *testing.T) {
 	}
 }
 
+// countedLists counts how often a list was walked.
+type countedLists struct {
+	*memoryFarm
+	walked atomic.Int64
+}
+
+func (l *countedLists) View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error {
+	return l.memoryFarm.View(ctx, o, func(v farm.View) error { return fn(countedView{v, l}) })
+}
+
+type countedView struct {
+	farm.View
+	l *countedLists
+}
+
+func (v countedView) List(q farm.Query, fn func(uint64, []byte) error) error {
+	v.l.walked.Add(1)
+	return v.View.List(q, fn)
+}
+
+// A list that is asked for again and again while nothing changes is walked twice, and each change is in the next one.
+func TestAListIsKeptUntilSomethingChanges(t *testing.T) {
+	l := &countedLists{memoryFarm: newMemoryFarm()}
+	w := newWorld(t, func(c *Config) { c.Farm = l })
+	for n := 1; n <= 3; n++ {
+		w.call("POST", "/api/v1/printers", aPrinter).is(http.StatusCreated)
+		l.walked.Store(0)
+		var first *answer
+		for i := range 5 {
+			a := w.call("GET", "/api/v1/printers", "").is(http.StatusOK)
+			a.has("X-Total-Count", fmt.Sprint(n)).has("Content-Type", "application/json")
+			if first == nil {
+				first = a
+			}
+			if a.body != first.body || strings.Count(a.body, `"company"`) != n || a.Header.Get("ETag") != first.Header.Get("ETag") || a.Header.Get("Raft3D-Revision") != first.Header.Get("Raft3D-Revision") {
+				t.Fatalf("%d printers, call %d: %v %s, first %v %s", n, i, a.Header, a.body, first.Header, first.body)
+			}
+		}
+		if walked := l.walked.Load(); walked != 2 {
+			t.Errorf("%d printers: walked %d times", n, walked)
+		}
+		for _, other := range []string{"/api/v1/filaments", "/api/v1/printers?company=Prusa", "/api/v1/printers?limit=1"} {
+			before := l.walked.Load()
+			for range 3 {
+				w.call("GET", other, "").is(http.StatusOK)
+			}
+			if walked := l.walked.Load() - before; walked < 2 {
+				t.Errorf("%s: walked %d times", other, walked)
+			}
+		}
+	}
+	w.call("GET", "/api/v1/printers?consistency=stale", "").is(http.StatusOK).has("X-Total-Count", "3")
+	if a := w.call("HEAD", "/api/v1/printers", "").is(http.StatusOK).has("X-Total-Count", "3"); a.body != "" {
+		t.Errorf("HEAD: %q", a.body)
+	}
+}
+
+// What is too long to be kept is sent as it is walked, each time.
+func TestAListThatIsTooLongIsNotKept(t *testing.T) {
+	l := withList(t, 2*keptListBytes/1000, nil)
+	w := newWorld(t, func(c *Config) { c.Farm = l })
+	server := httptest.NewServer(w.server.Handler())
+	defer server.Close()
+	for range 3 {
+		response, err := http.Get(server.URL + "/api/v1/print_jobs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || strings.Count(string(body), `"id"`) != l.n || response.ContentLength != -1 {
+			t.Fatalf("%v, %d bytes, Content-Length %d", err, len(body), response.ContentLength)
+		}
+	}
+	if kept := w.server.lists.byKind[farm.KindJob]; kept == nil || kept.body != nil {
+		t.Errorf("kept %+v", kept)
+	}
+}
+
 // A client must never take half a list for a whole one.
 func TestAListThatBreaksOffBreaksTheConnection(t *testing.T) {
 	l := withList(t, 500, errors.New("bbolt: page 9 is damaged"))
@@ -113,7 +192,7 @@ func TestAListThatFailsBeforeItIsSentIsAProblem(t *testing.T) {
 
 func TestAListStopsWhenItsClientHasGone(t *testing.T) {
 	visited := 0
-	l := &listWriter{w: &response{ResponseWriter: goneWriter{httptest.NewRecorder()}, server: newWorld(t).server, request: t.Context()}, buffer: make([]byte, 0, listBuffer)}
+	l := &listWriter{w: &response{ResponseWriter: goneWriter{httptest.NewRecorder()}, server: newWorld(t).server, request: t.Context()}, most: listBuffer}
 	err := longView{l: withList(t, 5000, nil)}.List(farm.Query{}, func(_ uint64, object []byte) error {
 		visited++
 		return l.add(object)
