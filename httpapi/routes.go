@@ -15,7 +15,7 @@ import (
 // route is one thing that may be asked for. HEAD comes with every GET, OPTIONS with every path.
 type route struct {
 	method string
-	path   string   // a gorilla/mux template; {id} is one path segment
+	path   string   // a template as gorilla/mux spells it; {id} is one path segment, and there is one at most
 	query  []string // the query parameters it takes, beside those of its kind
 	kind   kind
 	body   body
@@ -116,23 +116,50 @@ func Short(r *http.Request) bool {
 
 // resource is what stands at one path.
 type resource struct {
-	methods map[string]*route // with HEAD
-	allow   string            // the value of an Allow header
+	before, after string            // the path around its {id}; before is all of a path without one
+	named         bool              // the path has an {id}
+	methods       map[string]*route // with HEAD
+	allow         string            // the value of an Allow header
+}
+
+// idIn says whether path, as it was sent, is the resource's, and what stands in it for {id}: one segment, still encoded.
+func (res *resource) idIn(path string) (id string, ok bool) {
+	if !res.named {
+		return "", path == res.before
+	}
+	rest, begins := strings.CutPrefix(path, res.before)
+	id, ends := strings.CutSuffix(rest, res.after)
+	return id, begins && ends && id != "" && !strings.Contains(id, "/")
+}
+
+// noVars keeps mux from making a map of its own each time; idIn is asked instead. Nobody writes to it.
+var noVars = map[string]string{}
+
+// match is what mux asks. Its own matcher of a template runs a regular expression twice, and makes a map of one name.
+func (res *resource) match(r *http.Request, match *mux.RouteMatch) bool {
+	// The letters of before stand for themselves however a path is sent, so that this passes over no path of res.
+	if !strings.HasPrefix(r.URL.Path, res.before) {
+		return false
+	}
+	_, ok := res.idIn(r.URL.EscapedPath())
+	match.Vars = noVars
+	return ok
 }
 
 // newRouter has one gorilla/mux route a path, named by its template, and what stands there. It matches the path as it
 // was sent, so that an encoded slash stays inside its segment, and it is only asked to match: mux's own answers (a
 // 301 that makes a POST a GET, plain text errors) are never given.
 func newRouter(routes []route) (*mux.Router, map[string]*resource) {
-	router := mux.NewRouter().UseEncodedPath()
+	router := mux.NewRouter()
 	resources := map[string]*resource{}
 	for i := range routes {
 		rt := &routes[i]
 		res, ok := resources[rt.path]
 		if !ok {
 			res = &resource{methods: map[string]*route{}}
+			res.before, res.after, res.named = strings.Cut(rt.path, "{id}")
 			resources[rt.path] = res
-			router.Path(rt.path).Name(rt.path).Handler(http.NotFoundHandler())
+			router.MatcherFunc(res.match).Name(rt.path).Handler(http.NotFoundHandler())
 		}
 		res.methods[rt.method] = rt
 		if rt.method == http.MethodGet {

@@ -42,7 +42,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		template = match.Route.GetName()
 		res = s.resources[template]
 		c.route = res.methods[r.Method]
-		c.id = match.Vars["id"]
+		c.id, _ = res.idIn(r.URL.EscapedPath())
 		c.w.showsState = c.route != nil && c.route.kind != exempted
 	}
 	running := s.inFlight.Add(1)
