@@ -105,7 +105,7 @@ func (s *Server) addMember(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Location", c.route.path+"/"+added.ID)
+	c.w.set("Location", c.route.path+"/"+added.ID)
 	return sendJSON(c.w, http.StatusCreated, struct {
 		member
 		ClusterID string `json:"cluster_id"`

@@ -11,13 +11,18 @@ import (
 )
 
 const (
+	headerETag        = "Etag" // as net/http sends it
 	headerIfMatch     = "If-Match"
 	headerIfNoneMatch = "If-None-Match"
 	maxTags           = 100 // in one header
 )
 
 // etag is the entity tag of what shows that revision: of an object its own, of a list that of the whole state.
-func etag(revision uint64) string { return strconv.Quote(strconv.FormatUint(revision, 10)) }
+func etag(revision uint64) string {
+	quoted := make([]byte, 0, len(`"18446744073709551615"`))
+	quoted = strconv.AppendUint(append(quoted, '"'), revision, 10)
+	return string(append(quoted, '"'))
+}
 
 // tags is what an If-Match or If-None-Match header names (RFC 9110, 13.1), as far as it can ever match.
 type tags struct {

@@ -148,7 +148,7 @@ func (s *Server) replay(ctx context.Context, c *call) (replayed bool, err error)
 	case fingerprint != c.fingerprint:
 		return false, &farm.Error{Kind: farm.Invalid, Field: headerKey, Detail: "was used for another request; a new request needs a new key"}
 	}
-	c.w.Header().Set(headerReplayed, "true")
+	c.w.set(headerReplayed, "true")
 	sendAnswer(c.w, answer)
 	return true, nil
 }

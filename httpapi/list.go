@@ -81,7 +81,7 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 	err := s.farm.View(ctx, c.read, func(v farm.View) (err error) {
 		revision = v.Revision()
 		c.w.setRevision(revision)
-		c.w.Header().Set("ETag", etag(revision))
+		c.w.set(headerETag, etag(revision))
 		if unchanged = c.ifNoneMatch.matches(revision); unchanged {
 			return nil
 		}
@@ -102,7 +102,7 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 				return err
 			}
 			if more {
-				c.w.Header().Set("Link", c.linkNext(q.Kind, position))
+				c.w.set("Link", c.linkNext(q.Kind, position))
 			}
 		}
 		c.w.listHeader(kept.total)
@@ -139,8 +139,8 @@ func (s *Server) list(ctx context.Context, c *call, q farm.Query) error {
 
 // listHeader puts on what the header of a list says besides its state.
 func (w *response) listHeader(total int) {
-	w.Header().Set("X-Total-Count", strconv.Itoa(total))
-	w.Header().Set("Content-Type", contentJSON)
+	w.set("X-Total-Count", strconv.Itoa(total))
+	w.set("Content-Type", contentJSON)
 }
 
 // listWriter writes a JSON array.
@@ -185,7 +185,7 @@ func (l *listWriter) end() {
 }
 
 func (l *listWriter) sendWhole(list []byte) {
-	l.w.Header().Set("Content-Length", strconv.Itoa(len(list)))
+	l.w.set("Content-Length", strconv.Itoa(len(list)))
 	_ = l.send(list)
 }
 

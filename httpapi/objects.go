@@ -32,7 +32,7 @@ func object(kind farm.Kind) handler {
 			return err
 		}
 		if c.ifNoneMatch.matches(revision) {
-			c.w.Header().Set("ETag", etag(revision))
+			c.w.set(headerETag, etag(revision))
 			c.w.WriteHeader(http.StatusNotModified)
 			return nil
 		}
@@ -64,7 +64,7 @@ func (s *Server) do(ctx context.Context, c *call, command farm.Command, stamp fa
 		c.w.setRevision(result.Revision)
 	}
 	if result.Replayed || errors.As(err, &refused) && refused.Replayed {
-		c.w.Header().Set(headerReplayed, "true")
+		c.w.set(headerReplayed, "true")
 	}
 	return result, err
 }
@@ -79,7 +79,7 @@ func (s *Server) add(ctx context.Context, c *call, command farm.Command, id farm
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Location", c.route.path+"/"+string(result.ID))
+	c.w.set("Location", c.route.path+"/"+string(result.ID))
 	return sendObject(c.w, http.StatusCreated, result.Object)
 }
 
@@ -98,7 +98,7 @@ func sendObject(w *response, status int, object []byte) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("ETag", etag(revision))
+	w.set(headerETag, etag(revision))
 	send(w, status, contentJSON, object, []byte("\n"))
 	return nil
 }

@@ -117,6 +117,11 @@ func TestTheDocumentAndTheRoutesSayTheSame(t *testing.T) {
 // this package comes through here.
 func (w *world) asDocumented(r *http.Request, body string, got *httptest.ResponseRecorder) {
 	w.Helper()
+	for name := range got.Header() {
+		if name != http.CanonicalHeaderKey(name) {
+			w.Errorf("the header %s of the answer to %s %s is not spelled as net/http sends it", name, r.Method, r.URL)
+		}
+	}
 	if w.madeUp {
 		return
 	}

@@ -128,7 +128,7 @@ func writeProblem(w *response, p problem) {
 	p.Title = http.StatusText(p.Status)
 	switch p.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter)
+		w.set("Retry-After", retryAfter)
 	}
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -143,8 +143,8 @@ func send(w *response, status int, contentType string, body ...[]byte) {
 	for _, part := range body {
 		length += len(part)
 	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(length))
+	w.set("Content-Type", contentType)
+	w.set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, part := range body {
 		_, _ = w.Write(part)

@@ -159,6 +159,20 @@ type response struct {
 	request    context.Context
 	status     int  // 0 until the header is written
 	showsState bool // Raft3D-Revision is read from the store where no handler has set it; else it is the newest seen
+
+	values [8]string // of the header that set has put on, so that one allocation serves them all
+	used   int       // of values
+}
+
+// set puts on a header whose name is spelled as net/http sends it.
+func (w *response) set(name, value string) {
+	if w.used == len(w.values) {
+		w.Header()[name] = []string{value}
+		return
+	}
+	w.values[w.used] = value
+	w.used++
+	w.Header()[name] = w.values[w.used-1 : w.used : w.used]
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -166,7 +180,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // setRevision says which state the answer shows.
 func (w *response) setRevision(revision uint64) {
-	w.Header().Set(headerRevision, strconv.FormatUint(revision, 10))
+	w.set(headerRevision, strconv.FormatUint(revision, 10))
 	for seen := w.server.seen.Load(); seen < revision && !w.server.seen.CompareAndSwap(seen, revision); {
 		seen = w.server.seen.Load()
 	}
@@ -177,14 +191,14 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if w.Header().Get(headerRevision) == "" {
+	if w.Header()[headerRevision] == nil {
 		revision := w.server.seen.Load()
 		if w.showsState {
 			revision = w.server.currentRevision(w.request)
 		}
 		w.setRevision(revision)
 	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.set("X-Content-Type-Options", "nosniff")
 	w.ResponseWriter.WriteHeader(status)
 }
 
