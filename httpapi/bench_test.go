@@ -91,7 +91,7 @@ func BenchmarkDecode(b *testing.B) {
 		var id, company, model, name, notes string
 		var all map[string]string
 		if err := decode(body, fields{
-			"id": text(&id), "company": text(&company), "model": text(&model), "name": text(&name), "notes": text(&notes), "labels": labels(&all),
+			{"id", text(&id)}, {"company", text(&company)}, {"model", text(&model)}, {"name", text(&name)}, {"notes", text(&notes)}, {"labels", labels(&all)},
 		}); err != nil {
 			b.Fatal(err)
 		}

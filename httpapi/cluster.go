@@ -81,11 +81,11 @@ func (s *Server) addMember(ctx context.Context, c *call) error {
 	var id farm.ID
 	voter := true
 	if err := decode(c.body, fields{
-		"id":        identifier(&id),
-		"raft":      address(&m.Raft),
-		"http":      address(&m.HTTP),
-		"voter":     boolean(&voter),
-		"member_id": hexID(&m.MemberID),
+		{"id", identifier(&id)},
+		{"raft", address(&m.Raft)},
+		{"http", address(&m.HTTP)},
+		{"voter", boolean(&voter)},
+		{"member_id", hexID(&m.MemberID)},
 	}); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (s *Server) memberNamed(id string) member {
 func (s *Server) moveLeader(ctx context.Context, c *call) error {
 	var id farm.ID
 	if c.body != nil {
-		if err := decode(c.body, fields{"id": identifier(&id)}); err != nil {
+		if err := decode(c.body, fields{{"id", identifier(&id)}}); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (s *Server) moveLeader(ctx context.Context, c *call) error {
 }
 
 // address takes host:port.
-func address(dst *string) field {
+func address(dst *string) taker {
 	return func(value json.RawMessage) *farm.Error {
 		if fault := typed(value, "a string", dst); fault != nil {
 			return fault
@@ -190,7 +190,7 @@ func validHost(host string) bool {
 }
 
 // hexID takes a member id: 16 hex digits, not all 0.
-func hexID(dst *uint64) field {
+func hexID(dst *uint64) taker {
 	return func(value json.RawMessage) *farm.Error {
 		var digits string
 		if fault := typed(value, "a string", &digits); fault != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -14,11 +13,27 @@ import (
 	"raft3d/farm"
 )
 
-// field takes the value of one member of a JSON object. Its error needs no field name; object adds it.
-type field func(value json.RawMessage) *farm.Error
+// taker takes the value of one member of a JSON object. Its error needs no field name; decode adds it.
+type taker func(value json.RawMessage) *farm.Error
 
-// fields are the members that an object may have, by name. Names are matched as they are spelled.
-type fields map[string]field
+// field is a member that an object may have. Its name is matched as it is spelled.
+type field struct {
+	name string
+	take taker
+}
+
+// fields are all that an object may have: a dozen at most, so that to compare them one by one is faster than to hash.
+type fields []field
+
+// find is the place of the field with that name; -1: there is none.
+func (takes fields) find(name []byte) int {
+	for i := range takes {
+		if takes[i].name == string(name) {
+			return i
+		}
+	}
+	return -1
+}
 
 // decode reads a body into takes. It refuses what is not one JSON object, duplicate and unknown members (400), and
 // reports what the fields refuse: all wrong types together, or else all broken rules.
@@ -30,54 +45,93 @@ func decode(body []byte, takes fields) error {
 		var none json.RawMessage
 		return malformed("", "the body is not one JSON value: "+syntax(json.Unmarshal(body, &none)))
 	}
-	whole := json.RawMessage(bytes.TrimLeft(body, jsonBlanks))
+	whole := json.RawMessage(afterBlanks(body))
 	if typeOf(whole) != "an object" {
 		return malformed("", "the body must be a JSON object with "+names(takes)+", not "+typeOf(whole))
 	}
 	var wrongForm, brokenRule []farm.FieldError
-	members(whole, func(name string, value json.RawMessage, again bool) {
-		take, known := takes[name]
+	var given [maxFields]bool // by the field's place
+	var unknown []string      // names; each is a fault, so that they are few
+	for rest := afterBlanks(whole[1:]); rest[0] != '}' && len(wrongForm) < maxFaults; {
+		var quoted, value json.RawMessage
+		quoted, value, rest = nextMember(rest)
+		name := said(quoted)
+		i := takes.find(name)
 		var fault *farm.Error
 		switch {
-		case len(wrongForm) >= maxFaults:
-			return
-		case again:
-			fault = malformed(name, "is given twice")
-		case !known:
-			fault = malformed(name, "is not a field of this call; it takes "+names(takes))
+		case i >= 0 && given[i], slices.Contains(unknown, string(name)):
+			fault = malformed("", "is given twice")
+		case i < 0:
+			unknown = append(unknown, string(name))
+			fault = malformed("", "is not a field of this call; it takes "+names(takes))
 		default:
-			fault = take(value)
+			given[i] = true
+			fault = takes[i].take(value)
 		}
 		switch {
 		case fault == nil:
 		case fault.Kind == farm.Malformed:
-			wrongForm = append(wrongForm, named(fault, name)...)
+			wrongForm = append(wrongForm, named(fault, string(name))...)
 		default:
-			brokenRule = append(brokenRule, named(fault, name)...)
+			brokenRule = append(brokenRule, named(fault, string(name))...)
 		}
-	})
+	}
 	if err := collect(farm.Malformed, wrongForm); err != nil {
 		return err
 	}
 	return collect(farm.Invalid, brokenRule)
 }
 
-const jsonBlanks = " \t\r\n"
+const (
+	maxFields  = 16 // of an object that decode reads
+	jsonBlanks = " \t\r\n"
+)
 
 // members calls each with the members of a JSON object that is known to be valid, as they stand in it; again marks a name
 // that came before. A json.Decoder would check all of it again, and take four times as long.
 func members(object json.RawMessage, each func(name string, value json.RawMessage, again bool)) {
-	seen := make(map[string]bool, 8)
-	rest := bytes.TrimLeft(object[1:], jsonBlanks)
-	for rest[0] != '}' {
-		n := valueLength(rest)
-		name := stringOf(rest[:n])
-		rest = bytes.TrimLeft(rest[n:], jsonBlanks+":")
-		n = valueLength(rest)
-		each(name, rest[:n:n], seen[name])
-		seen[name] = true
-		rest = bytes.TrimLeft(rest[n:], jsonBlanks+",")
+	seen := make([]string, 0, 16) // the first names, compared one by one
+	var more map[string]bool      // the others: a body has room for 200,000
+	for rest := afterBlanks(object[1:]); rest[0] != '}'; {
+		var quoted, value json.RawMessage
+		quoted, value, rest = nextMember(rest)
+		name := stringOf(quoted)
+		again := slices.Contains(seen, name) || more[name]
+		switch {
+		case again:
+		case len(seen) < cap(seen):
+			seen = append(seen, name)
+		case more == nil:
+			more = map[string]bool{name: true}
+		default:
+			more[name] = true
+		}
+		each(name, value, again)
 	}
+}
+
+// nextMember is the member with which rest begins, and what comes behind it and its comma.
+func nextMember(rest []byte) (name, value json.RawMessage, after []byte) {
+	n := valueLength(rest)
+	name = rest[:n:n]
+	rest = afterBlanks(rest[n:])
+	rest = afterBlanks(rest[1:]) // the colon
+	n = valueLength(rest)
+	value = rest[:n:n]
+	if rest = afterBlanks(rest[n:]); rest[0] == ',' {
+		rest = afterBlanks(rest[1:])
+	}
+	return name, value, rest
+}
+
+// afterBlanks is b from its first byte that is no blank of JSON.
+func afterBlanks(b []byte) []byte {
+	for i, c := range b {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return b[i:]
+		}
+	}
+	return nil
 }
 
 // valueLength is how many bytes the valid JSON value takes with which b begins.
@@ -86,11 +140,7 @@ func valueLength(b []byte) int {
 	for i := 0; ; i++ {
 		switch b[i] {
 		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
+			i += stringLength(b[i:]) - 1
 		case '{', '[':
 			depth++
 		case '}', ']':
@@ -107,16 +157,34 @@ func valueLength(b []byte) int {
 	}
 }
 
-// stringOf is what a valid JSON string says.
-func stringOf(value json.RawMessage) (text string) {
-	if within := value[1 : len(value)-1]; bytes.IndexByte(within, '\\') < 0 {
-		return string(within)
+// stringLength is how many bytes the valid JSON string takes with which b begins.
+func stringLength(b []byte) int {
+	for i := 1; ; i++ {
+		i += bytes.IndexByte(b[i:], '"')
+		escapes := 0
+		for b[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 { // the last one stands for itself, not for the quote
+			return i + 1
+		}
 	}
+}
+
+// said is what a valid JSON string says. Where nothing in it is escaped, that is a part of value.
+func said(value json.RawMessage) []byte {
+	within := value[1 : len(value)-1]
+	if bytes.IndexByte(within, '\\') < 0 {
+		return within
+	}
+	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
 		panic(fmt.Sprintf("read a JSON string that was found valid: %v", err))
 	}
-	return text
+	return []byte(text)
 }
+
+func stringOf(value json.RawMessage) string { return string(said(value)) }
 
 // named puts the member's name on a fault.
 func named(fault *farm.Error, name string) []farm.FieldError {
@@ -126,7 +194,15 @@ func named(fault *farm.Error, name string) []farm.FieldError {
 	return append([]farm.FieldError{{Field: name, Detail: fault.Detail}}, fault.More...)
 }
 
-func names(takes fields) string { return strings.Join(slices.Sorted(maps.Keys(takes)), ", ") }
+// names lists the fields' names: copies, so that nothing of takes outlives decode, and its callers' fields stay on the stack.
+func names(takes fields) string {
+	all := make([]string, 0, len(takes))
+	for _, f := range takes {
+		all = append(all, strings.Clone(f.name))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
 
 func syntax(err error) string {
 	var at *json.SyntaxError
@@ -173,20 +249,22 @@ func typed(value json.RawMessage, want string, dst any) *farm.Error {
 }
 
 // text takes a string.
-func text[T ~string](dst *T) field {
-	return func(value json.RawMessage) *farm.Error {
-		if got := typeOf(value); got != "a string" {
-			return malformed("", "must be a string, not "+got)
-		}
-		*dst = T(stringOf(value))
-		return nil
+func text[T ~string](dst *T) taker {
+	return func(value json.RawMessage) *farm.Error { return takeText(dst, value) }
+}
+
+func takeText[T ~string](dst *T, value json.RawMessage) *farm.Error {
+	if got := typeOf(value); got != "a string" {
+		return malformed("", "must be a string, not "+got)
 	}
+	*dst = T(stringOf(value))
+	return nil
 }
 
 // identifier takes an id that the client chose. An empty one is not the same as none.
-func identifier(dst *farm.ID) field {
+func identifier(dst *farm.ID) taker {
 	return func(value json.RawMessage) *farm.Error {
-		fault := text(dst)(value)
+		fault := takeText(dst, value)
 		if fault == nil && !farm.ValidID(*dst) {
 			fault = &farm.Error{Kind: farm.Invalid, Detail: "must be " + idForm}
 		}
@@ -195,17 +273,27 @@ func identifier(dst *farm.ID) field {
 }
 
 // grams takes a weight.
-func grams(dst *farm.Grams) field {
-	return func(value json.RawMessage) *farm.Error { return typed(value, "a number", dst) }
+func grams(dst *farm.Grams) taker {
+	return func(value json.RawMessage) *farm.Error {
+		if got := typeOf(value); got != "a number" {
+			return malformed("", "must be a number, not "+got)
+		}
+		weight, err := farm.ParseGrams(string(value))
+		if err != nil {
+			return &farm.Error{Kind: farm.Invalid, Detail: err.Error()}
+		}
+		*dst = weight
+		return nil
+	}
 }
 
 // boolean takes true or false.
-func boolean(dst *bool) field {
+func boolean(dst *bool) taker {
 	return func(value json.RawMessage) *farm.Error { return typed(value, "true or false", dst) }
 }
 
 // optional takes what take does, into a new T that dst points at only when the field is given.
-func optional[T any](dst **T, take func(*T) field) field {
+func optional[T any](dst **T, take func(*T) taker) taker {
 	return func(value json.RawMessage) *farm.Error {
 		var given T
 		if fault := take(&given)(value); fault != nil {
@@ -217,7 +305,7 @@ func optional[T any](dst **T, take func(*T) field) field {
 }
 
 // removable is optional in a merge patch: null removes the value, which leaves T's zero value.
-func removable[T any](dst **T, take func(*T) field) field {
+func removable[T any](dst **T, take func(*T) taker) taker {
 	return func(value json.RawMessage) *farm.Error {
 		if typeOf(value) == "null" {
 			*dst = new(T)
@@ -228,7 +316,7 @@ func removable[T any](dst **T, take func(*T) field) field {
 }
 
 // lasting is optional in a merge patch for what an object cannot be without: null is refused.
-func lasting[T any](dst **T, take func(*T) field) field {
+func lasting[T any](dst **T, take func(*T) taker) taker {
 	return func(value json.RawMessage) *farm.Error {
 		if typeOf(value) == "null" {
 			return &farm.Error{Kind: farm.Invalid, Detail: "is needed, so null cannot remove it"}
@@ -238,12 +326,12 @@ func lasting[T any](dst **T, take func(*T) field) field {
 }
 
 // labels takes a map of strings.
-func labels(dst *map[string]string) field {
+func labels(dst *map[string]string) taker {
 	return func(value json.RawMessage) *farm.Error {
 		given := map[string]string{}
 		fault := eachLabel(value, func(key string, value json.RawMessage) *farm.Error {
 			var label string
-			fault := text(&label)(value)
+			fault := takeText(&label, value)
 			given[key] = label
 			return fault
 		})
@@ -253,7 +341,7 @@ func labels(dst *map[string]string) field {
 }
 
 // labelPatch takes a merge patch of labels: null removes them all, a key with null removes that one.
-func labelPatch(dst **farm.LabelPatch) field {
+func labelPatch(dst **farm.LabelPatch) taker {
 	return func(value json.RawMessage) *farm.Error {
 		if typeOf(value) == "null" {
 			*dst = &farm.LabelPatch{Clear: true}
@@ -266,7 +354,7 @@ func labelPatch(dst **farm.LabelPatch) field {
 				return nil
 			}
 			var set string
-			fault := text(&set)(value)
+			fault := takeText(&set, value)
 			patch.Set[key] = &set
 			return fault
 		})
@@ -297,6 +385,6 @@ func eachLabel(value json.RawMessage, take func(key string, value json.RawMessag
 }
 
 // rejected refuses a field that is known but not taken here, with the reason: 422.
-func rejected(detail string) field {
+func rejected(detail string) taker {
 	return func(json.RawMessage) *farm.Error { return &farm.Error{Kind: farm.Invalid, Detail: detail} }
 }

@@ -28,12 +28,13 @@ func (s *Server) listFilaments(ctx context.Context, c *call) error {
 
 func (s *Server) createFilament(ctx context.Context, c *call) error {
 	var f farm.CreateFilament
-	if err := decode(c.body, creation(&f.Text, fields{
-		"type":                      text(&f.Type),
-		"color":                     text(&f.Color),
-		"total_weight_in_grams":     grams(&f.Total),
-		"remaining_weight_in_grams": optional(&f.Remaining, grams),
-	})); err != nil {
+	if err := decode(c.body, fields{
+		{"id", identifier(&f.ID)}, {"name", text(&f.Name)}, {"notes", text(&f.Notes)}, {"labels", labels(&f.Labels)},
+		{"type", text(&f.Type)},
+		{"color", text(&f.Color)},
+		{"total_weight_in_grams", grams(&f.Total)},
+		{"remaining_weight_in_grams", optional(&f.Remaining, grams)},
+	}); err != nil {
 		return err
 	}
 	return s.add(ctx, c, f, f.ID)
@@ -42,10 +43,10 @@ func (s *Server) createFilament(ctx context.Context, c *call) error {
 func (s *Server) patchFilament(ctx context.Context, c *call) error {
 	f := farm.PatchFilament{Patch: farm.Patch{ID: farm.ID(c.id)}}
 	if err := decode(c.body, patch(&f.Patch, fields{
-		"type":                      lasting(&f.Type, text),
-		"color":                     lasting(&f.Color, text),
-		"total_weight_in_grams":     lasting(&f.Total, grams),
-		"remaining_weight_in_grams": lasting(&f.Remaining, grams),
+		{"type", lasting(&f.Type, text)},
+		{"color", lasting(&f.Color, text)},
+		{"total_weight_in_grams", lasting(&f.Total, grams)},
+		{"remaining_weight_in_grams", lasting(&f.Remaining, grams)},
 	})); err != nil {
 		return err
 	}

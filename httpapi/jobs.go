@@ -37,13 +37,14 @@ func (s *Server) listJobs(ctx context.Context, c *call) error {
 
 func (s *Server) createJob(ctx context.Context, c *call) error {
 	var j farm.CreateJob
-	if err := decode(c.body, creation(&j.Text, fields{
-		"printer_id":            text(&j.PrinterID),
-		"filament_id":           text(&j.FilamentID),
-		"filepath":              text(&j.Filepath),
-		"print_weight_in_grams": grams(&j.Weight),
-		"status":                rejected("cannot be chosen: a new job is Queued; POST /api/v1/print_jobs/{id}/status moves it on"),
-	})); err != nil {
+	if err := decode(c.body, fields{
+		{"id", identifier(&j.ID)}, {"name", text(&j.Name)}, {"notes", text(&j.Notes)}, {"labels", labels(&j.Labels)},
+		{"printer_id", text(&j.PrinterID)},
+		{"filament_id", text(&j.FilamentID)},
+		{"filepath", text(&j.Filepath)},
+		{"print_weight_in_grams", grams(&j.Weight)},
+		{"status", rejected("cannot be chosen: a new job is Queued; POST /api/v1/print_jobs/{id}/status moves it on")},
+	}); err != nil {
 		return err
 	}
 	return s.add(ctx, c, j, j.ID)
@@ -52,10 +53,10 @@ func (s *Server) createJob(ctx context.Context, c *call) error {
 func (s *Server) patchJob(ctx context.Context, c *call) error {
 	j := farm.PatchJob{Patch: farm.Patch{ID: farm.ID(c.id)}}
 	if err := decode(c.body, patch(&j.Patch, fields{
-		"printer_id":            lasting(&j.PrinterID, text),
-		"filament_id":           lasting(&j.FilamentID, text),
-		"filepath":              lasting(&j.Filepath, text),
-		"print_weight_in_grams": lasting(&j.Weight, grams),
+		{"printer_id", lasting(&j.PrinterID, text)},
+		{"filament_id", lasting(&j.FilamentID, text)},
+		{"filepath", lasting(&j.Filepath, text)},
+		{"print_weight_in_grams", lasting(&j.Weight, grams)},
 	})); err != nil {
 		return err
 	}
@@ -68,8 +69,8 @@ func (s *Server) setJobStatus(ctx context.Context, c *call) error {
 	j := farm.SetJobStatus{ID: farm.ID(c.id)}
 	if c.body != nil {
 		if err := decode(c.body, fields{
-			"status":               text(&j.Status),
-			"used_weight_in_grams": optional(&j.Used, grams),
+			{"status", text(&j.Status)},
+			{"used_weight_in_grams", optional(&j.Used, grams)},
 		}); err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -120,16 +119,7 @@ func revisionOf(object []byte) (uint64, error) {
 	return version.Revision, nil
 }
 
-// creation is the fields of every creation, and those of its kind.
-func creation(t *farm.Text, more fields) fields {
-	takes := fields{"id": identifier(&t.ID), "name": text(&t.Name), "notes": text(&t.Notes), "labels": labels(&t.Labels)}
-	maps.Copy(takes, more)
-	return takes
-}
-
 // patch is the fields of every merge patch, and those of its kind.
 func patch(p *farm.Patch, more fields) fields {
-	takes := fields{"name": removable(&p.Name, text), "notes": removable(&p.Notes, text), "labels": labelPatch(&p.Labels)}
-	maps.Copy(takes, more)
-	return takes
+	return append(fields{{"name", removable(&p.Name, text)}, {"notes", removable(&p.Notes, text)}, {"labels", labelPatch(&p.Labels)}}, more...)
 }

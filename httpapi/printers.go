@@ -22,10 +22,11 @@ func (s *Server) listPrinters(ctx context.Context, c *call) (err error) {
 
 func (s *Server) createPrinter(ctx context.Context, c *call) error {
 	var p farm.CreatePrinter
-	if err := decode(c.body, creation(&p.Text, fields{
-		"company": text(&p.Company),
-		"model":   text(&p.Model),
-	})); err != nil {
+	if err := decode(c.body, fields{
+		{"id", identifier(&p.ID)}, {"name", text(&p.Name)}, {"notes", text(&p.Notes)}, {"labels", labels(&p.Labels)},
+		{"company", text(&p.Company)},
+		{"model", text(&p.Model)},
+	}); err != nil {
 		return err
 	}
 	return s.add(ctx, c, p, p.ID)
@@ -34,8 +35,8 @@ func (s *Server) createPrinter(ctx context.Context, c *call) error {
 func (s *Server) patchPrinter(ctx context.Context, c *call) error {
 	p := farm.PatchPrinter{Patch: farm.Patch{ID: farm.ID(c.id)}}
 	if err := decode(c.body, patch(&p.Patch, fields{
-		"company": lasting(&p.Company, text),
-		"model":   lasting(&p.Model, text),
+		{"company", lasting(&p.Company, text)},
+		{"model", lasting(&p.Model, text)},
 	})); err != nil {
 		return err
 	}
