@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,20 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec   // by route, method, code
 	duration *prometheus.HistogramVec // by route, method
+
+	mu     sync.RWMutex
+	series map[observed]series // guarded by mu; those that have been counted once, for the vectors find theirs slowly
+}
+
+// observed is what tells one answered call from another. Its values are a closed set, whatever clients send.
+type observed struct {
+	template, method string
+	status           int
+}
+
+type series struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
 }
 
 // newMetrics registers the Server's collectors and returns what answers GET /metrics.
@@ -32,6 +47,7 @@ func newMetrics(s *Server, registry *prometheus.Registry) (*metrics, http.Handle
 			Help:    "Time from a request's header to the end of its answer, by route template and method.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"route", "method"}),
+		series: map[observed]series{},
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "raft3d_build_info",
@@ -55,7 +71,7 @@ func newMetrics(s *Server, registry *prometheus.Registry) (*metrics, http.Handle
 	return m, promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// observe counts one answered call. The labels' values are a closed set, whatever clients send.
+// observe counts one answered call.
 func (m *metrics) observe(template string, r *http.Request, status int, took time.Duration) {
 	method := r.Method
 	switch method {
@@ -66,8 +82,27 @@ func (m *metrics) observe(template string, r *http.Request, status int, took tim
 	if r.Context().Err() != nil {
 		status = statusClientGone
 	}
-	m.requests.WithLabelValues(template, method, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(template, method).Observe(took.Seconds())
+	of := m.of(observed{template, method, status})
+	of.requests.Inc()
+	of.duration.Observe(took.Seconds())
+}
+
+// of finds the series of o, or begins them.
+func (m *metrics) of(o observed) series {
+	m.mu.RLock()
+	found, known := m.series[o]
+	m.mu.RUnlock()
+	if known {
+		return found
+	}
+	found = series{
+		requests: m.requests.WithLabelValues(o.template, o.method, strconv.Itoa(o.status)),
+		duration: m.duration.WithLabelValues(o.template, o.method),
+	}
+	m.mu.Lock()
+	m.series[o] = found
+	m.mu.Unlock()
+	return found
 }
 
 // stateTimeout bounds how long a scrape, or the header of a refusal, waits for this node's own state.
