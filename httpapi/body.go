@@ -75,6 +75,10 @@ func bodyError(err error) error {
 
 // checkMediaType refuses what is not taken as JSON: 415. curl sends its -d as a form, so that type is taken too.
 func (c *call) checkMediaType() error {
+	given, codings := c.r.Header["Content-Type"], c.r.Header["Content-Encoding"]
+	if len(codings) == 0 && (len(given) == 0 || len(given) == 1 && given[0] == contentJSON) {
+		return nil // as nearly all say it
+	}
 	takes := []string{contentJSON, "application/x-www-form-urlencoded"}
 	if c.r.Method == http.MethodPatch {
 		takes = append(takes, "application/merge-patch+json")
@@ -83,7 +87,6 @@ func (c *call) checkMediaType() error {
 	if coding := c.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return refused
 	}
-	given := c.r.Header.Values("Content-Type")
 	if len(given) == 0 {
 		return nil
 	}

@@ -34,7 +34,7 @@ type tags struct {
 
 // parseTags reads one of the two headers. Tags of a right form that no answer ever had are taken, and match nothing.
 func parseTags(h http.Header, name string) (t tags, err error) {
-	lines := h.Values(name)
+	lines := h[name]
 	if len(lines) == 0 {
 		return t, nil
 	}
@@ -79,7 +79,7 @@ func (t tags) matches(revision uint64) bool {
 // refuses it: passed over in silence, it would be made although its client said otherwise.
 func (c *call) parsePreconditions() (err error) {
 	refuse := func(name string) error {
-		if len(c.r.Header.Values(name)) > 0 {
+		if len(c.r.Header[name]) > 0 {
 			return malformed(name, "is not taken by this call")
 		}
 		return nil

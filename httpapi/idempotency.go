@@ -33,7 +33,7 @@ var keptHeaders = []string{"Content-Type", "Location", "ETag"}
 
 // idempotencyKey is the key that a request carries; empty: none.
 func idempotencyKey(h http.Header) (string, error) {
-	given := h.Values(headerKey)
+	given := h[headerKey]
 	if len(given) == 0 {
 		return "", nil
 	}

@@ -91,6 +91,8 @@ func (s *Server) change(ctx context.Context, c *call, command farm.Command) erro
 	return sendObject(c.w, http.StatusOK, result.Object)
 }
 
+var newline = []byte("\n")
+
 // sendObject answers with an object in the form that it is stored in.
 func sendObject(w *response, status int, object []byte) error {
 	revision, err := revisionOf(object)
@@ -98,7 +100,7 @@ func sendObject(w *response, status int, object []byte) error {
 		return err
 	}
 	w.set(headerETag, etag(revision))
-	send(w, status, contentJSON, object, []byte("\n"))
+	send(w, status, contentJSON, object, newline)
 	return nil
 }
 

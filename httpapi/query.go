@@ -16,9 +16,6 @@ type query url.Values
 
 // parseQuery refuses what the route does not take, naming it.
 func parseQuery(raw string, takes []string) (query, error) {
-	if raw == "" {
-		return nil, nil
-	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, malformed("", "the query string cannot be read: "+err.Error())

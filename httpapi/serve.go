@@ -107,9 +107,10 @@ func (c *call) parse() (err error) {
 		}
 		c.id = id
 	}
-	c.query, err = parseQuery(c.r.URL.RawQuery, c.route.params())
-	if err != nil {
-		return err
+	if c.r.URL.RawQuery != "" {
+		if c.query, err = parseQuery(c.r.URL.RawQuery, c.route.params()); err != nil {
+			return err
+		}
 	}
 	if c.route.kind == read {
 		if c.read, err = c.query.readOptions(); err != nil {
