@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"raft3d/farm"
@@ -39,7 +40,7 @@ func idempotencyKey(h http.Header) (string, error) {
 	}
 	visible := func(c rune) bool { return '!' <= c && c <= '~' }
 	if key := given[0]; len(given) == 1 && key != "" && len(key) <= maxKeyLength &&
-		!slices.ContainsFunc([]rune(key), func(c rune) bool { return !visible(c) }) {
+		!strings.ContainsFunc(key, func(c rune) bool { return !visible(c) }) {
 		return key, nil
 	}
 	return "", malformed(headerKey, fmt.Sprintf("must be 1 to %d visible ASCII characters, given once", maxKeyLength))
@@ -49,17 +50,24 @@ func idempotencyKey(h http.Header) (string, error) {
 // its length before it. The path is taken decoded, the query in one order and without timeout, which says how long to
 // wait and not what for; the body is taken as it was sent, byte by byte.
 func (c *call) fingerprintOf() (sum [sha256.Size]byte) {
-	asked := url.Values{}
-	for name, values := range c.query {
-		if name != paramTimeout {
-			asked[name] = values
+	var asked string
+	if len(c.query) > 0 {
+		others := url.Values{}
+		for name, values := range c.query {
+			if name != paramTimeout {
+				others[name] = values
+			}
 		}
+		asked = others.Encode()
+	}
+	head := make([]byte, 0, 256) // all but the body, for SHA-256 likes few and long parts
+	for _, part := range []string{c.r.Method, c.route.path, c.id, asked} {
+		head = binary.BigEndian.AppendUint64(head, uint64(len(part)))
+		head = append(head, part...)
 	}
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(c.r.Method), []byte(c.route.path), []byte(c.id), []byte(asked.Encode()), c.body} {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
-		h.Write(part)
-	}
+	h.Write(binary.BigEndian.AppendUint64(head, uint64(len(c.body))))
+	h.Write(c.body)
 	h.Sum(sum[:0])
 	return sum
 }

@@ -345,3 +345,24 @@ func TestWithoutAQuorumAKeyedCallIsNotDone(t *testing.T) {
 		}
 	})
 }
+
+// Nodes of different versions meet the same key, before and after a release.
+func TestAFingerprintIsTheSameInEveryVersion(t *testing.T) {
+	for _, of := range []struct{ method, target, body, want string }{
+		{"POST", "/api/v1/printers?timeout=2s", `{"company":"Prusa","model":"MK4"}`, "d58f9b6ccec844e178666ba086cabdf035b2d84626e672ca4a9ea5449d5aef89"},
+		{"POST", "/api/v1/print_jobs/j%31/status?timeout=1s&status=Running", "", "1b242b165f45a6576c8fa7bb9273ce75cd53c456859fcfac52c8cb5390b15a54"},
+		{"DELETE", "/api/v1/printers/p1", "", "b60eeed7f2e37ebfb5466b6ae05ef55c2a7d18d2ffbb4d051ee2a852842004f3"},
+	} {
+		var got farm.Stamp
+		w := newWorld(t)
+		w.madeUp = true
+		w.farm.onDo = func(_ context.Context, _ farm.Command, s farm.Stamp) (farm.Result, error) {
+			got = s
+			return farm.Result{}, errUnavailable
+		}
+		w.call(of.method, of.target, of.body, "Idempotency-Key: k").is(503)
+		if fingerprint := fmt.Sprintf("%x", got.Fingerprint); fingerprint != of.want {
+			t.Errorf("%s %s: want the fingerprint %s, got %s", of.method, of.target, of.want, fingerprint)
+		}
+	}
+}
