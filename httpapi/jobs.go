@@ -84,8 +84,10 @@ func (s *Server) setJobStatus(ctx context.Context, c *call) error {
 		if err != nil {
 			return malformed("status", err.Error())
 		}
-		if inBody, err := farm.ParseStatus(string(j.Status)); j.Status != "" && (err != nil || inBody != status) {
-			return malformed("status", fmt.Sprintf("the query says %q and the body %.80q; give it once", status, j.Status))
+		if j.Status != "" {
+			if inBody, err := farm.ParseStatus(string(j.Status)); err != nil || inBody != status {
+				return malformed("status", fmt.Sprintf("the query says %q and the body %.80q; give it once", status, j.Status))
+			}
 		}
 		j.Status = status
 	}
