@@ -7,9 +7,9 @@
 //
 // The Server sees the world through two interfaces of its own, Farm and Cluster. It owns no goroutine and keeps no
 // state but counters and the Idempotency-Keys that it is busy with; net/http calls it from many goroutines at once.
-// Every call has a deadline, or, where it lasts for as long as its client listens, a limit for each part that it sends;
-// every body has a bound, and the calls in flight and the open streams are counted. Middleware stands around the
-// router, never in it, so that unknown paths pass through it as well.
+// Every call that may wait has a deadline, or, where it lasts for as long as its client listens, a limit for each part
+// that it sends; every body has a bound, and the calls in flight and the open streams are counted. Middleware stands
+// around the router, never in it, so that unknown paths pass through it as well.
 //
 // Never write to the client while a View is open, but in list and backup, which bound each write: a View pins a state
 // of the store.
@@ -39,7 +39,8 @@ type Farm interface {
 	// no key never enters the log. When ctx ends first, the error is Unavailable and says whether the command may still
 	// take effect.
 	Do(ctx context.Context, c farm.Command, s farm.Stamp) (farm.Result, error)
-	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is.
+	// View calls fn with one consistent state, as fresh as o asks for, and returns fn's error as it is. Like Get it waits
+	// for nothing where o says Stale and no more: ctx may have no deadline then.
 	View(ctx context.Context, o farm.ReadOptions, fn func(farm.View) error) error
 	// Get is one object as a View would show it, and the revision of that state; nil: there is none. Nobody writes to it.
 	Get(ctx context.Context, kind farm.Kind, id farm.ID, o farm.ReadOptions) (object []byte, revision uint64, err error)

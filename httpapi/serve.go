@@ -57,6 +57,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// atOnce is how a read is answered that waits for nothing, so that it needs no deadline.
+var atOnce = farm.ReadOptions{Stale: true}
+
 // dispatch refuses what needs no handler, and has the route's handler answer the rest.
 func (s *Server) dispatch(c *call, res *resource, running int64) error {
 	if res == nil {
@@ -84,7 +87,7 @@ func (s *Server) dispatch(c *call, res *resource, running int64) error {
 	if c.key != "" {
 		c.fingerprint = c.fingerprintOf()
 	}
-	if c.route.kind == stream {
+	if c.route.kind == stream || c.read == atOnce {
 		return c.route.handle(s, c.r.Context(), c)
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout)
