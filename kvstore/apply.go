@@ -55,7 +55,7 @@ func (s *Store) decide(index uint64, cmds [][]byte, meta []byte) (results []any,
 		if err != nil {
 			return nil, err
 		}
-		b = newBatch(tx, s.head, &s.memo, &s.sums, s.limits)
+		b = newBatch(tx, s.head, &s.memo, &s.sums, s.limits, s.spare)
 		s.pending = b
 	}
 	results = make([]any, len(cmds))
@@ -113,6 +113,7 @@ func (s *Store) flush() error {
 	}
 	s.noteAlive()
 	b.remember()
+	s.spare = b.release()
 	s.mu.Lock()
 	s.head = b.head // which now counts the events too
 	s.behind = false

@@ -32,10 +32,12 @@ type batch struct {
 	limits
 	err error // what a read met; a farm.Reader cannot say it
 
-	slots   map[slotKey]*slot
+	number  uint64                   // of the batch, by which it knows its slots
 	touched []*slot                  // in the order in which they were first asked for
+	recent  *slot                    // the one that was asked for last
 	slab    []slot                   // of the next ones
 	buckets map[string]*bbolt.Bucket // of tx, before flush: bbolt opens one anew each time it is asked for
+	shelves [kinds]shelf             // the same, of each kind
 
 	tallies map[tallyKey]*tally // as the batch has left them so far
 	events  []event             // to write, in order of revisions
@@ -44,6 +46,7 @@ type batch struct {
 	answers map[uint64]*Kept    // to write, by sequence; nil: to delete
 
 	scratch []byte
+	key     [8]byte // see revisionKey
 }
 
 type slotKey struct {
@@ -54,6 +57,7 @@ type slotKey struct {
 // slot is one object as the batch has left it so far.
 type slot struct {
 	key     slotKey
+	batch   uint64 // the number of the last one that asked for it; to all others, what it says may be past
 	created uint64 // the revision that made it
 	raw     []byte // as it is stored; nil: there is no such object
 	object  any    // raw decoded: a *farm.Printer, *farm.Filament or *farm.Job; never written to
@@ -62,17 +66,39 @@ type slot struct {
 	event    int    // 1 + where in the batch's events the last change is that left it; 0: the batch has none
 	loaded   any    // the object as the file has it; nil: it has none
 	loadedAt uint64 // its created; 0: there is none
+
+	remembered int // bytes of raw that the memo has counted
 }
 
-func newBatch(tx *bbolt.Tx, h head, m *memo, sums *sums, l limits) *batch {
-	return &batch{
-		tx: tx, head: h, memo: m, sums: sums, limits: l,
-		slots:   map[slotKey]*slot{},
+// newBatch begins where h is. A batch that is done with is spare: its memory is used again.
+func newBatch(tx *bbolt.Tx, h head, m *memo, sums *sums, l limits, spare *batch) *batch {
+	m.batches++
+	b := &batch{
+		tx: tx, head: h, memo: m, sums: sums, limits: l, number: m.batches,
 		buckets: map[string]*bbolt.Bucket{},
 		tallies: map[tallyKey]*tally{},
 		keys:    map[string]uint64{},
 		answers: map[uint64]*Kept{},
 	}
+	if spare != nil {
+		b.touched, b.events, b.old, b.scratch = spare.touched[:0], spare.events[:0], spare.old[:0], spare.scratch
+		b.slab = spare.slab
+	}
+	return b
+}
+
+// release lets go of what the batch holds, so that only its memory is left.
+func (b *batch) release() *batch {
+	clear(b.touched)
+	clear(b.events)
+	clear(b.old)
+	return &batch{touched: b.touched, events: b.events, old: b.old, scratch: b.scratch, slab: b.slab}
+}
+
+// revisionKey is good until the next call: bbolt copies the keys that it keeps.
+func (b *batch) revisionKey(revision uint64) []byte {
+	binary.BigEndian.PutUint64(b.key[:], revision)
+	return b.key[:]
 }
 
 // bucket is one of the state before the batch.
@@ -143,7 +169,7 @@ func (b *batch) decide(c farm.Command, stamp farm.Stamp) any {
 // one that is deleted.
 func (b *batch) take(c *farm.Change, stamp *farm.Stamp) []byte {
 	b.head.Revision++
-	s := b.slot(slotKey{c.Kind, c.ID})
+	s := b.slot(c.Kind, c.ID)
 	before := s.raw
 	if before == nil {
 		s.created = b.head.Revision
@@ -297,7 +323,7 @@ func (b *batch) flushObjects(k farm.Kind) error {
 	bucket := b.tx.Bucket(objectBucket(k))
 	bucket.FillPercent = fillPercent
 	for _, o := range objects {
-		if err := put(bucket, revisionKey(o.created), o.raw); err != nil {
+		if err := put(bucket, b.revisionKey(o.created), o.raw); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,7 @@ func (b *batch) flushEvents() error {
 		e := &b.events[i]
 		from := len(stored)
 		stored = e.append(stored)
-		if err := put(bucket, revisionKey(e.revision), stored[from:]); err != nil {
+		if err := put(bucket, b.revisionKey(e.revision), stored[from:]); err != nil {
 			return err
 		}
 	}
@@ -98,11 +98,11 @@ func (b *batch) flushEvents() error {
 func (b *batch) flushOld(bucket *bbolt.Bucket) error {
 	slices.SortFunc(b.old, func(a, b version) int { return cmp.Compare(a.revision, b.revision) })
 	for _, v := range b.old {
-		stored := bucket.Get(revisionKey(v.revision))
+		stored := bucket.Get(b.revisionKey(v.revision))
 		if stored == nil || stored[0] != eventForm {
 			continue
 		}
-		if err := put(bucket, revisionKey(v.revision), slices.Concat(stored, v.raw)); err != nil {
+		if err := put(bucket, b.revisionKey(v.revision), slices.Concat(stored, v.raw)); err != nil {
 			return err
 		}
 	}

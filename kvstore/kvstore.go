@@ -78,7 +78,8 @@ type Store struct {
 
 	unread  atomic.Bool // Open found a state, and nobody has read it yet
 	writing sync.Mutex  // held by Apply, flush, Restore, Sync and Close, each from its beginning to its end
-	memo    memo        // guarded by writing
+	memo    memo        // guarded as pending
+	spare   *batch      // guarded by writing: the last one, for its memory
 	pending *batch      // guarded by writing, and to be read by unwritten: what was applied and is not in the file yet; nil: nothing
 	alive   *os.File    // guarded by writing: alive.go; nil: nothing is noted yet
 	broken  error       // as pending: what became of the write after which the store must not be used
@@ -276,7 +277,7 @@ func (s *Store) get(key slotKey) (object []byte, revision uint64, err error) {
 		return nil, 0, s.broken
 	}
 	if b := s.pending; b != nil {
-		if found := b.slots[key]; found != nil {
+		if found := b.find(key); found != nil {
 			defer s.unwritten.RUnlock()
 			return found.raw, b.head.Revision, nil
 		}

@@ -47,6 +47,21 @@ var (
 	formatKey = []byte("format")
 )
 
+// kinds is how many there are, and place is that of one of them in farm.Kinds.
+const kinds = 3
+
+func place(k farm.Kind) int {
+	switch k {
+	case farm.KindPrinter:
+		return 0
+	case farm.KindFilament:
+		return 1
+	case farm.KindJob:
+		return 2
+	}
+	panic(fmt.Sprintf("there is no kind %q", k))
+}
+
 func objectBucket(k farm.Kind) []byte { return []byte(k) }
 func idBucket(k farm.Kind) []byte     { return []byte(k + "_ids") }
 
