@@ -3,7 +3,7 @@ package farm
 import "fmt"
 
 func (d *decision) createFilament(c CreateFilament) *Error {
-	common, times, err := d.common(c.Text, func(id ID) bool { _, taken := d.Filament(id); return taken })
+	common, times, err := d.common(c.Text, func(id ID) bool { return d.Filament(id) != nil })
 	if err != nil {
 		return err
 	}
@@ -12,11 +12,11 @@ func (d *decision) createFilament(c CreateFilament) *Error {
 }
 
 func (d *decision) patchFilament(c PatchFilament) *Error {
-	before, ok := d.Filament(c.ID)
-	if !ok {
+	before := d.Filament(c.ID)
+	if before == nil {
 		return notFound(KindFilament, c.ID)
 	}
-	after := before
+	after := *before
 	var err *Error
 	if after.Common, err = patched(before.Common, c.Patch); err != nil {
 		return err
@@ -41,24 +41,24 @@ func (d *decision) patchFilament(c PatchFilament) *Error {
 	case after.Remaining < after.Reserved:
 		return &Error{Kind: Conflict, Field: field, Detail: fmt.Sprintf("%v g are reserved by jobs that are %s or %s; that much must remain", after.Reserved, Queued, Running)}
 	}
-	d.changeFilament(&before, &after)
+	d.changeFilament(before, &after)
 	return nil
 }
 
 func (d *decision) deleteFilament(id ID) *Error {
-	before, ok := d.Filament(id)
-	if !ok {
+	before := d.Filament(id)
+	if before == nil {
 		return notFound(KindFilament, id)
 	}
 	if before.Reserved > 0 {
 		return &Error{Kind: Conflict, Detail: fmt.Sprintf("filament %q is used by jobs that are %s or %s (%v g): finish, cancel or move them first", id, Queued, Running, before.Reserved)}
 	}
-	d.changeFilament(&before, nil)
+	d.changeFilament(before, nil)
 	return nil
 }
 
 // shortOf refuses a weight that the spool does not have.
-func shortOf(f Filament, field string, weight, available Grams) *Error {
+func shortOf(f *Filament, field string, weight, available Grams) *Error {
 	return &Error{
 		Kind:      Conflict,
 		Field:     field,
@@ -68,16 +68,16 @@ func shortOf(f Filament, field string, weight, available Grams) *Error {
 }
 
 // settle alters what a spool has and has promised, both by the change given.
-func (d *decision) settle(before Filament, remaining, reserved Grams) {
-	after := before
+func (d *decision) settle(before *Filament, remaining, reserved Grams) {
+	after := *before
 	after.Remaining += remaining
 	after.Reserved += reserved
-	d.changeFilament(&before, &after)
+	d.changeFilament(before, &after)
 }
 
-func (d *decision) mustFilament(id, job ID) Filament {
-	f, ok := d.Filament(id)
-	if !ok {
+func (d *decision) mustFilament(id, job ID) *Filament {
+	f := d.Filament(id)
+	if f == nil {
 		panic(fmt.Sprintf("decide: the filament %q of the active job %q is gone", id, job))
 	}
 	return f

@@ -17,15 +17,15 @@ var nextStatuses = map[JobStatus][]JobStatus{
 func (s JobStatus) Active() bool { return s == Queued || s == Running }
 
 func (d *decision) createJob(c CreateJob) *Error {
-	common, times, err := d.common(c.Text, func(id ID) bool { _, taken := d.Job(id); return taken })
+	common, times, err := d.common(c.Text, func(id ID) bool { return d.Job(id) != nil })
 	if err != nil {
 		return err
 	}
-	if _, ok := d.Printer(c.PrinterID); !ok {
+	if d.Printer(c.PrinterID) == nil {
 		return unknown("printer_id", KindPrinter, c.PrinterID)
 	}
-	spool, ok := d.Filament(c.FilamentID)
-	if !ok {
+	spool := d.Filament(c.FilamentID)
+	if spool == nil {
 		return unknown("filament_id", KindFilament, c.FilamentID)
 	}
 	if c.Weight > spool.Available {
@@ -40,21 +40,21 @@ func (d *decision) createJob(c CreateJob) *Error {
 }
 
 func (d *decision) patchJob(c PatchJob) *Error {
-	before, ok := d.Job(c.ID)
-	if !ok {
+	before := d.Job(c.ID)
+	if before == nil {
 		return notFound(KindJob, c.ID)
 	}
 	if field := c.planned(); field != "" && before.Status != Queued {
 		return &Error{Kind: Conflict, Field: field, Detail: fmt.Sprintf("can be changed only while the job is %s; it is %s", Queued, before.Status)}
 	}
-	after := before
+	after := *before
 	var err *Error
 	if after.Common, err = patched(before.Common, c.Patch); err != nil {
 		return err
 	}
 	if c.PrinterID != nil {
 		after.PrinterID = *c.PrinterID
-		if _, ok := d.Printer(after.PrinterID); !ok {
+		if d.Printer(after.PrinterID) == nil {
 			return unknown("printer_id", KindPrinter, after.PrinterID)
 		}
 	}
@@ -67,8 +67,8 @@ func (d *decision) patchJob(c PatchJob) *Error {
 	if c.Weight != nil {
 		after.Weight = *c.Weight
 	}
-	d.changeJob(&before, &after)
-	return d.reserveAnew(before, after, c.Weight == nil)
+	d.changeJob(before, &after)
+	return d.reserveAnew(before, &after, c.Weight == nil)
 }
 
 // planned names the first field of the patch that belongs to the plan of a job; empty: none does.
@@ -87,7 +87,7 @@ func (c PatchJob) planned() string {
 }
 
 // reserveAnew moves what the job before had reserved to what the job after needs, all or nothing.
-func (d *decision) reserveAnew(before, after Job, weightAsItWas bool) *Error {
+func (d *decision) reserveAnew(before, after *Job, weightAsItWas bool) *Error {
 	if before.FilamentID == after.FilamentID {
 		if before.Weight == after.Weight {
 			return nil
@@ -99,8 +99,8 @@ func (d *decision) reserveAnew(before, after Job, weightAsItWas bool) *Error {
 		d.settle(spool, 0, after.Weight-before.Weight)
 		return nil
 	}
-	spool, ok := d.Filament(after.FilamentID)
-	if !ok {
+	spool := d.Filament(after.FilamentID)
+	if spool == nil {
 		return unknown("filament_id", KindFilament, after.FilamentID)
 	}
 	if after.Weight > spool.Available {
@@ -116,8 +116,8 @@ func (d *decision) reserveAnew(before, after Job, weightAsItWas bool) *Error {
 }
 
 func (d *decision) setJobStatus(c SetJobStatus) *Error {
-	before, ok := d.Job(c.ID)
-	if !ok {
+	before := d.Job(c.ID)
+	if before == nil {
 		return notFound(KindJob, c.ID)
 	}
 	if !slices.Contains(nextStatuses[before.Status], c.Status) {
@@ -140,21 +140,21 @@ func refusedTransition(from, to JobStatus) *Error {
 	return &Error{Kind: Conflict, Field: "status", Detail: detail, Allowed: allowed}
 }
 
-func (d *decision) start(before Job) *Error {
+func (d *decision) start(before *Job) *Error {
 	if running, busy := d.RunningJob(before.PrinterID); busy {
 		return &Error{Kind: Conflict, Field: "status", Detail: fmt.Sprintf("printer %q runs job %q; it takes one at a time", before.PrinterID, running)}
 	}
-	after, at := before, d.stamp.At
+	after, at := *before, d.stamp.At
 	after.Status = Running
 	after.StartedAt = &at
-	d.changeJob(&before, &after)
+	d.changeJob(before, &after)
 	d.occupy(after.PrinterID, after.ID)
 	return nil
 }
 
 // end finishes or cancels a job: its reservation goes, and what it used goes off its spool. used is nil where the
 // command did not say.
-func (d *decision) end(before Job, to JobStatus, used *Grams) *Error {
+func (d *decision) end(before *Job, to JobStatus, used *Grams) *Error {
 	var spent Grams
 	switch {
 	case used != nil && before.Status == Queued:
@@ -168,11 +168,11 @@ func (d *decision) end(before Job, to JobStatus, used *Grams) *Error {
 	if free := spool.Available + before.Weight; spent > free {
 		return shortOf(spool, "used_weight_in_grams", spent, free)
 	}
-	after, at := before, d.stamp.At
+	after, at := *before, d.stamp.At
 	after.Status = to
 	after.Used = &spent
 	after.FinishedAt = &at
-	d.changeJob(&before, &after)
+	d.changeJob(before, &after)
 	d.settle(spool, -spent, -before.Weight)
 	if before.Status == Running {
 		d.vacate(before.PrinterID, before.ID)
@@ -181,14 +181,14 @@ func (d *decision) end(before Job, to JobStatus, used *Grams) *Error {
 }
 
 func (d *decision) deleteJob(id ID) *Error {
-	before, ok := d.Job(id)
-	if !ok {
+	before := d.Job(id)
+	if before == nil {
 		return notFound(KindJob, id)
 	}
 	if before.Status.Active() {
 		return &Error{Kind: Conflict, Detail: fmt.Sprintf("job %q is %s; only one that is %s or %s can be deleted: cancel it first", id, before.Status, Done, Canceled)}
 	}
-	d.changeJob(&before, nil)
+	d.changeJob(before, nil)
 	return nil
 }
 
@@ -204,6 +204,9 @@ func (d *decision) changeJob(before, after *Job) {
 		after.UpdatedAt = d.stamp.At
 	} else {
 		change.ID = before.ID
+	}
+	if d.changes == nil {
+		d.changes = make([]Change, 0, 3) // mostly its spool's and its printer's follow
 	}
 	d.changes = append(d.changes, change)
 }

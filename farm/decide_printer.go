@@ -3,7 +3,7 @@ package farm
 import "fmt"
 
 func (d *decision) createPrinter(c CreatePrinter) *Error {
-	common, times, err := d.common(c.Text, func(id ID) bool { _, taken := d.Printer(id); return taken })
+	common, times, err := d.common(c.Text, func(id ID) bool { return d.Printer(id) != nil })
 	if err != nil {
 		return err
 	}
@@ -12,11 +12,11 @@ func (d *decision) createPrinter(c CreatePrinter) *Error {
 }
 
 func (d *decision) patchPrinter(c PatchPrinter) *Error {
-	before, ok := d.Printer(c.ID)
-	if !ok {
+	before := d.Printer(c.ID)
+	if before == nil {
 		return notFound(KindPrinter, c.ID)
 	}
-	after := before
+	after := *before
 	var err *Error
 	if after.Common, err = patched(before.Common, c.Patch); err != nil {
 		return err
@@ -27,44 +27,44 @@ func (d *decision) patchPrinter(c PatchPrinter) *Error {
 	if c.Model != nil {
 		after.Model = *c.Model
 	}
-	d.changePrinter(&before, &after)
+	d.changePrinter(before, &after)
 	return nil
 }
 
 func (d *decision) deletePrinter(id ID) *Error {
-	before, ok := d.Printer(id)
-	if !ok {
+	before := d.Printer(id)
+	if before == nil {
 		return notFound(KindPrinter, id)
 	}
 	if n := d.ActiveJobs(id); n > 0 {
 		return &Error{Kind: Conflict, Detail: fmt.Sprintf("printer %q has jobs that are %s or %s (%d): finish, cancel or move them first", id, Queued, Running, n)}
 	}
-	d.changePrinter(&before, nil)
+	d.changePrinter(before, nil)
 	return nil
 }
 
 // occupy makes job the one that runs on the printer.
 func (d *decision) occupy(printer, job ID) {
 	before := d.mustPrinter(printer, job)
-	after := before
+	after := *before
 	after.CurrentJobID = &job
-	d.changePrinter(&before, &after)
+	d.changePrinter(before, &after)
 }
 
 // vacate ends that job's stay on the printer.
 func (d *decision) vacate(printer, job ID) {
 	before := d.mustPrinter(printer, job)
 	if before.CurrentJobID == nil || *before.CurrentJobID != job {
-		panic(fmt.Sprintf("decide: job %q runs on printer %+v, which does not run it", job, before))
+		panic(fmt.Sprintf("decide: job %q runs on printer %+v, which does not run it", job, *before))
 	}
-	after := before
+	after := *before
 	after.CurrentJobID = nil
-	d.changePrinter(&before, &after)
+	d.changePrinter(before, &after)
 }
 
-func (d *decision) mustPrinter(id, job ID) Printer {
-	p, ok := d.Printer(id)
-	if !ok {
+func (d *decision) mustPrinter(id, job ID) *Printer {
+	p := d.Printer(id)
+	if p == nil {
 		panic(fmt.Sprintf("decide: the printer %q of the active job %q is gone", id, job))
 	}
 	return p

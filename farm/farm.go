@@ -115,9 +115,10 @@ type Stamp struct {
 
 // Reader is the farm as it stands, as Decide sees it. It is implemented by kvstore inside its transaction.
 type Reader interface {
-	Printer(ID) (Printer, bool)
-	Filament(ID) (Filament, bool)
-	Job(ID) (Job, bool)
+	// Printer, Filament and Job are the object of that id; nil: there is none. It is the Reader's, and must not be written to.
+	Printer(ID) *Printer
+	Filament(ID) *Filament
+	Job(ID) *Job
 	// RunningJob names the job that runs on the printer.
 	RunningJob(printer ID) (ID, bool)
 	// ActiveJobs counts the Queued and Running jobs of the printer.
@@ -125,7 +126,7 @@ type Reader interface {
 }
 
 // Change is one object's step from one revision to the next. Exactly one pair of pointers is in use, by Kind:
-// before is nil for a creation, after is nil for a deletion.
+// before is nil for a creation, after is nil for a deletion. What is before is the Reader's, and must not be written to.
 type Change struct {
 	Kind                          Kind
 	ID                            ID

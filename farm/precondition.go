@@ -45,13 +45,17 @@ func subject(c Command) (Kind, ID) {
 func (d *decision) revision(kind Kind, id ID) (revision uint64, ok bool) {
 	switch kind {
 	case KindPrinter:
-		p, ok := d.Printer(id)
-		return p.Revision, ok
+		if p := d.Printer(id); p != nil {
+			return p.Revision, true
+		}
 	case KindFilament:
-		f, ok := d.Filament(id)
-		return f.Revision, ok
+		if f := d.Filament(id); f != nil {
+			return f.Revision, true
+		}
 	default:
-		j, ok := d.Job(id)
-		return j.Revision, ok
+		if j := d.Job(id); j != nil {
+			return j.Revision, true
+		}
 	}
+	return 0, false
 }

@@ -67,12 +67,17 @@ func (m *memoryFarm) empty() {
 	m.jobs = map[farm.ID]farm.Job{}
 }
 
-func (m *memoryFarm) Printer(id farm.ID) (farm.Printer, bool) { p, ok := m.printers[id]; return p, ok }
-func (m *memoryFarm) Filament(id farm.ID) (farm.Filament, bool) {
-	f, ok := m.filaments[id]
-	return f, ok
+func (m *memoryFarm) Printer(id farm.ID) *farm.Printer   { return copyOf(m.printers, id) }
+func (m *memoryFarm) Filament(id farm.ID) *farm.Filament { return copyOf(m.filaments, id) }
+func (m *memoryFarm) Job(id farm.ID) *farm.Job           { return copyOf(m.jobs, id) }
+
+func copyOf[T any](objects map[farm.ID]T, id farm.ID) *T {
+	object, ok := objects[id]
+	if !ok {
+		return nil
+	}
+	return &object
 }
-func (m *memoryFarm) Job(id farm.ID) (farm.Job, bool) { j, ok := m.jobs[id]; return j, ok }
 
 func (m *memoryFarm) RunningJob(printer farm.ID) (farm.ID, bool) {
 	for id, j := range m.jobs {
@@ -271,11 +276,11 @@ func (m *memoryFarm) get(kind farm.Kind, id farm.ID) ([]byte, bool) {
 	var ok bool
 	switch kind {
 	case farm.KindPrinter:
-		object, ok = m.Printer(id)
+		object, ok = m.printers[id]
 	case farm.KindFilament:
-		object, ok = m.Filament(id)
+		object, ok = m.filaments[id]
 	case farm.KindJob:
-		object, ok = m.Job(id)
+		object, ok = m.jobs[id]
 	}
 	if !ok {
 		return nil, false

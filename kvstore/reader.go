@@ -15,33 +15,24 @@ var _ farm.Reader = (*batch)(nil)
 
 // Printer, Filament, Job, RunningJob and ActiveJobs are the farm as the batch has left it so far.
 
-func (b *batch) Printer(id farm.ID) (farm.Printer, bool) {
-	p, ok := b.slot(farm.KindPrinter, id).object.(*farm.Printer)
-	if !ok {
-		return farm.Printer{}, false
-	}
-	return *p, true
+func (b *batch) Printer(id farm.ID) *farm.Printer {
+	p, _ := b.slot(farm.KindPrinter, id).object.(*farm.Printer)
+	return p
 }
 
-func (b *batch) Filament(id farm.ID) (farm.Filament, bool) {
-	f, ok := b.slot(farm.KindFilament, id).object.(*farm.Filament)
-	if !ok {
-		return farm.Filament{}, false
-	}
-	return *f, true
+func (b *batch) Filament(id farm.ID) *farm.Filament {
+	f, _ := b.slot(farm.KindFilament, id).object.(*farm.Filament)
+	return f
 }
 
-func (b *batch) Job(id farm.ID) (farm.Job, bool) {
-	j, ok := b.slot(farm.KindJob, id).object.(*farm.Job)
-	if !ok {
-		return farm.Job{}, false
-	}
-	return *j, true
+func (b *batch) Job(id farm.ID) *farm.Job {
+	j, _ := b.slot(farm.KindJob, id).object.(*farm.Job)
+	return j
 }
 
 func (b *batch) RunningJob(printer farm.ID) (farm.ID, bool) {
-	p, ok := b.Printer(printer)
-	if !ok || p.CurrentJobID == nil {
+	p := b.Printer(printer)
+	if p == nil || p.CurrentJobID == nil {
 		return "", false
 	}
 	return *p.CurrentJobID, true

@@ -112,11 +112,19 @@ func (f *Farm) enter(c farm.Command, made farm.Change) {
 
 // Printer, Filament, Job, RunningJob and ActiveJobs make the Farm a farm.Reader.
 
-func (f *Farm) Printer(id farm.ID) (farm.Printer, bool) { p, ok := f.Printers[id]; return p, ok }
+func (f *Farm) Printer(id farm.ID) *farm.Printer { return copyOf(f.Printers, id) }
 
-func (f *Farm) Filament(id farm.ID) (farm.Filament, bool) { s, ok := f.Filaments[id]; return s, ok }
+func (f *Farm) Filament(id farm.ID) *farm.Filament { return copyOf(f.Filaments, id) }
 
-func (f *Farm) Job(id farm.ID) (farm.Job, bool) { j, ok := f.Jobs[id]; return j, ok }
+func (f *Farm) Job(id farm.ID) *farm.Job { return copyOf(f.Jobs, id) }
+
+func copyOf[T any](objects map[farm.ID]T, id farm.ID) *T {
+	object, ok := objects[id]
+	if !ok {
+		return nil
+	}
+	return &object
+}
 
 func (f *Farm) RunningJob(printer farm.ID) (farm.ID, bool) {
 	for _, j := range f.JobList() {
