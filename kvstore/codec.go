@@ -28,6 +28,13 @@ var (
 
 // Encode makes the bytes of c that go into the log. It fails where a text is not UTF-8, which Check refuses too.
 func Encode(c farm.Command, s farm.Stamp) ([]byte, error) {
+	if b, ok := encodeQuick(c, &s); ok {
+		return b, nil
+	}
+	return encodeAny(c, s)
+}
+
+func encodeAny(c farm.Command, s farm.Stamp) ([]byte, error) {
 	e := &Envelope{Version: 1, AtMs: int64(s.At), Actor: s.Actor, NewId: string(s.NewID)}
 	if s.Key != "" {
 		e.Version, e.Key, e.Fingerprint = 2, s.Key, s.Fingerprint[:]
@@ -65,7 +72,7 @@ func Encode(c farm.Command, s farm.Stamp) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("encode command: no form for a %T", c)
 	}
-	b, err := proto.Marshal(e)
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode command %T: %w", c, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"reflect"
+	"strings"
 	"testing"
 
 	"raft3d/farm"
@@ -80,6 +81,38 @@ func FuzzDecode(f *testing.F) {
 		want, stamp, refusal := decodeAny(b)
 		if refusal != nil || !reflect.DeepEqual(c, want) || !reflect.DeepEqual(s, stamp) {
 			t.Fatalf("%x is %+v, %+v\nprotobuf says %+v, %+v, %v", b, c, s, want, stamp, refusal)
+		}
+	})
+}
+
+// FuzzEncode holds what encodeQuick writes against what protobuf does.
+func FuzzEncode(f *testing.F) {
+	f.Add("p1", "a", "\u00e9\n", "ann", "", int64(farmtest.Start), uint8(2))
+	f.Add("", "", "", "", "", int64(0), uint8(0))
+	f.Add("", "", "n", "", "", int64(1), uint8(3))
+	f.Add("\xff", strings.Repeat("x", 127), strings.Repeat("x", 128), strings.Repeat("y", 16384), "k", int64(-1), uint8(12))
+	f.Fuzz(func(t *testing.T, a, b, c, d, key string, n int64, labels uint8) {
+		text := farm.Text{ID: farm.ID(a), Name: b, Notes: c}
+		for i := range labels % 40 {
+			if text.Labels == nil {
+				text.Labels = map[string]string{"": d}
+			}
+			text.Labels[c+strings.Repeat("l", int(i))] = b
+		}
+		used := farm.Grams(n)
+		stamp := farm.Stamp{At: farm.Time(n), Actor: d, NewID: farm.ID(a), Key: key}
+		copy(stamp.Fingerprint[:], c)
+		for _, command := range []farm.Command{
+			farm.CreatePrinter{Text: text, Company: b, Model: d},
+			farm.CreateJob{Text: text, PrinterID: farm.ID(b), FilamentID: farm.ID(d), Filepath: c, Weight: used},
+			farm.SetJobStatus{ID: farm.ID(b), Status: farm.JobStatus(d)},
+			farm.SetJobStatus{ID: farm.ID(b), Status: farm.JobStatus(d), Used: &used},
+		} {
+			got, quick := encodeQuick(command, &stamp)
+			want, err := encodeAny(command, stamp)
+			if quick != (err == nil) || quick && !bytes.Equal(got, want) {
+				t.Fatalf("%+v, %+v is\n%x, %v\nprotobuf says\n%x, %v", command, stamp, got, quick, want, err)
+			}
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package kvstore
 
 import (
+	"encoding/binary"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -12,6 +15,8 @@ import (
 // decodeQuick reads them from their fields straight into farm's types: a fifth of the time, an eighth of the memory. It takes
 // only what Encode writes, every field once and in order, and leaves all else to proto.Unmarshal; what it does take, it
 // takes as that would (FuzzDecode).
+//
+// encodeQuick writes the same three, to the byte as proto.Marshal would with labels in order (FuzzEncode).
 
 // fields walks the fields of a message. A string is a part of one that was copied once.
 type fields struct {
@@ -206,4 +211,143 @@ func (f *fields) label(outer *fields) (key, value string) {
 	}
 	outer.bad = outer.bad || f.bad
 	return key, value
+}
+
+// message is one that is being written. As in proto3, what is empty or zero is left out.
+type message struct {
+	b   []byte
+	bad bool // a text is not UTF-8
+}
+
+// encodeQuick returns false for what it leaves to others.
+func encodeQuick(c farm.Command, s *farm.Stamp) (encoded []byte, ok bool) {
+	if s.IfMatch != nil || s.IfMatchAny {
+		return nil, false
+	}
+	m := message{b: make([]byte, 0, sizeOf(c)+len(s.Actor)+len(s.NewID)+len(s.Key)+overhead)}
+	version := uint64(1)
+	if s.Key != "" {
+		version = 2
+	}
+	m.number(1, version)
+	m.number(2, uint64(s.At))
+	m.text(3, s.Actor)
+	m.text(4, string(s.NewID))
+	if s.Key != "" {
+		m.text(5, s.Key)
+		m.open(6)
+		m.b = append(m.b, s.Fingerprint[:]...)
+		m.close(len(m.b) - len(s.Fingerprint))
+	}
+	switch c := c.(type) {
+	case farm.CreatePrinter:
+		from := m.open(10)
+		m.commandText(&c.Text)
+		m.text(2, c.Company)
+		m.text(3, c.Model)
+		m.close(from)
+	case farm.CreateJob:
+		from := m.open(12)
+		m.commandText(&c.Text)
+		m.text(2, string(c.PrinterID))
+		m.text(3, string(c.FilamentID))
+		m.text(4, c.Filepath)
+		m.number(5, uint64(c.Weight))
+		m.close(from)
+	case farm.SetJobStatus:
+		from := m.open(16)
+		m.text(1, string(c.ID))
+		m.text(2, string(c.Status))
+		if c.Used != nil {
+			m.tag(3, number)
+			m.b = binary.AppendUvarint(m.b, uint64(*c.Used))
+		}
+		m.close(from)
+	default:
+		return nil, false
+	}
+	if m.bad {
+		return nil, false
+	}
+	return m.b, true
+}
+
+// overhead is room for what an Envelope and its command have besides texts.
+const overhead = 96
+
+// sizeOf is about how long the texts of the command are.
+func sizeOf(c farm.Command) int {
+	switch c := c.(type) {
+	case farm.CreatePrinter:
+		return sizeOfText(&c.Text) + len(c.Company) + len(c.Model)
+	case farm.CreateJob:
+		return sizeOfText(&c.Text) + len(c.PrinterID) + len(c.FilamentID) + len(c.Filepath)
+	}
+	return farm.MaxIDLength
+}
+
+func sizeOfText(t *farm.Text) int {
+	const label = 32
+	return len(t.ID) + len(t.Name) + len(t.Notes) + label*len(t.Labels)
+}
+
+func (m *message) commandText(t *farm.Text) {
+	from := m.open(1)
+	m.text(1, string(t.ID))
+	m.text(2, t.Name)
+	m.text(3, t.Notes)
+	var few [8]string
+	for _, key := range sortedKeys(few[:0], t.Labels) {
+		label := m.open(4)
+		m.member(1, key)
+		m.member(2, t.Labels[key])
+		m.close(label)
+	}
+	m.close(from)
+}
+
+func (m *message) tag(field, wireType uint64) { m.b = binary.AppendUvarint(m.b, field<<3|wireType) }
+
+func (m *message) number(field, value uint64) {
+	if value != 0 {
+		m.tag(field, number)
+		m.b = binary.AppendUvarint(m.b, value)
+	}
+}
+
+func (m *message) text(field uint64, value string) {
+	if value != "" {
+		m.member(field, value)
+	}
+}
+
+// member is a text that is written even if it is empty.
+func (m *message) member(field uint64, value string) {
+	m.bad = m.bad || !utf8.ValidString(value)
+	m.tag(field, text)
+	m.b = binary.AppendUvarint(m.b, uint64(len(value)))
+	m.b = append(m.b, value...)
+}
+
+// open begins a message within the message, with a byte of room for its length. close, given where that one begins, makes
+// room for more if there must be.
+func (m *message) open(field uint64) (from int) {
+	m.tag(field, text)
+	m.b = append(m.b, 0)
+	return len(m.b)
+}
+
+func (m *message) close(from int) {
+	var length [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(length[:], uint64(len(m.b)-from))
+	m.b = append(m.b, length[1:n]...)
+	copy(m.b[from+n-1:], m.b[from:])
+	copy(m.b[from-1:], length[:n])
+}
+
+// sortedKeys appends to few, which may save an allocation.
+func sortedKeys(few []string, labels map[string]string) []string {
+	few = slices.AppendSeq(few, maps.Keys(labels))
+	slices.Sort(few)
+	return few
 }
