@@ -3,8 +3,6 @@ package kvstore
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -65,7 +63,8 @@ func appendCommon(b []byte, c *farm.Common) []byte {
 	if len(c.Labels) == 0 {
 		return append(b, '}')
 	}
-	for i, key := range slices.Sorted(maps.Keys(c.Labels)) {
+	var few [8]string
+	for i, key := range sortedKeys(few[:0], c.Labels) {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -99,7 +98,7 @@ func appendText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := plain(s); i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -139,6 +138,26 @@ func appendText(b []byte, s string) []byte {
 	}
 	b = append(b, s[start:]...)
 	return append(b, '"')
+}
+
+// plain is how much of s, from its beginning, surely stands for itself in a JSON string. It looks at eight bytes at once: a
+// control character, a quote and a backslash leave the highest bit of their byte set when one is taken from it, and so does
+// the first byte of what is not ASCII. Where one is, and in the last few, the caller looks for itself.
+func plain(s string) (n int) {
+	const (
+		each = 0x0101010101010101
+		high = each << 7
+	)
+	for ; n+8 <= len(s); n += 8 {
+		c := s[n : n+8]
+		w := uint64(c[0]) | uint64(c[1])<<8 | uint64(c[2])<<16 | uint64(c[3])<<24 |
+			uint64(c[4])<<32 | uint64(c[5])<<40 | uint64(c[6])<<48 | uint64(c[7])<<56
+		quote, backslash := w^each*'"', w^each*'\\'
+		if ((w-each*' ')|(quote-each)|(backslash-each))&high != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // decodeObject reads an object as it is stored: a *farm.Printer, *farm.Filament or *farm.Job.

@@ -12,6 +12,11 @@ func FuzzObjects(f *testing.F) {
 	for _, seed := range []string{"", "plain", `"\/`, "a\nb\rc\td\be\ff\x00g\x1fh\x7fi", "<b>&amp;", "größer 打印 \u2028\u2029 \U0001f5a8", "\u0085\ufffd"} {
 		f.Add(seed, int64(12_500), uint64(7))
 	}
+	for _, special := range []string{"\x00", "\x1f", " ", `"`, `\`, "\x7f", "\u0080", "\u2028"} {
+		for at := range 9 { // plain looks at eight
+			f.Add("abcdefgh~!#[]^_`"[:at]+special+"xxxxxxxxxxxxxxxx", int64(1), uint64(1))
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string, number int64, revision uint64) {
 		if !utf8.ValidString(text) {
 			return
