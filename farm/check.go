@@ -255,8 +255,20 @@ func (f *form) characters(field string, v *string, least, most int, bad func(run
 }
 
 // printable reports whether s has nothing but the characters that most texts are made of: those of ASCII that are no
-// control characters. To see that takes a tenth of the time of looking at each by itself.
+// control characters. It looks at eight at once: of ' ' to '~', and of no other byte, neither what is left when ' ' is
+// taken from it nor what is one more has the highest bit set.
 func printable(s string) bool {
+	const (
+		each = 0x0101010101010101
+		high = each << 7
+	)
+	for ; len(s) >= 8; s = s[8:] {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if ((w-each*' ')|(w+each))&high != 0 {
+			return false
+		}
+	}
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
@@ -267,7 +279,11 @@ func printable(s string) bool {
 
 // label takes one label and returns its value, trimmed.
 func (f *form) label(key, value string) string {
-	if f.labelKey(key) {
+	if !f.labelKey(key) {
+		return value
+	}
+	value = strings.TrimSpace(value)
+	if len(value) > MaxLabelValueLength || !printable(value) { // else it need not be given the name of a field
 		f.free("labels."+key, &value, 0, MaxLabelValueLength)
 	}
 	return value

@@ -107,3 +107,15 @@ func TestAnAnswerIsKeptOnlyUnderAKeyAndInItsForm(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyIsRefusedForOneCharacterWhereverItStands(t *testing.T) {
+	for b := range 256 {
+		for at := range 17 { // eight are looked at at once
+			key := []byte("abcdefgh ~!@#$%^&")
+			key[at] = byte(b)
+			if got, want := farm.ValidKey(string(key)), b >= ' ' && b <= '~'; got != want {
+				t.Errorf("%q is valid: %v, want %v", key, got, want)
+			}
+		}
+	}
+}
