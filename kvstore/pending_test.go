@@ -1,8 +1,11 @@
 package kvstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,6 +125,54 @@ func TestAnObjectIsReadAsItIsWhileItIsWritten(t *testing.T) {
 			if err := s.store.catchUp(); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+func TestAnObjectThatIsNotPendingIsReadAsARestoreLeftIt(t *testing.T) {
+	s, other := newShop(t), newShop(t)
+	s.must(farm.CreatePrinter{Text: farm.Text{ID: "p1", Name: "before"}, Company: "Prusa", Model: "MK4"})
+	other.must(farm.CreatePrinter{Text: farm.Text{ID: "p1", Name: "restored"}, Company: "Prusa", Model: "MK4"})
+	other.must(printer("p2"))
+	if err := s.store.Restore(bytes.NewReader(snapshotOf(t, other.store))); err != nil {
+		t.Fatal(err)
+	}
+	s.must(printer("p3")) // is pending, and so is nothing else
+	object, _, err := s.Get(context.Background(), farm.KindPrinter, "p1", farm.ReadOptions{})
+	if err != nil || !strings.Contains(string(object), `"name":"restored"`) {
+		t.Errorf("after the restore there is %s, %v", object, err)
+	}
+}
+
+func TestWhatIsKeptDecodedIsBounded(t *testing.T) {
+	s := newStore(t)
+	kept := func() (slots, bytes int) {
+		for _, of := range s.memo.slots {
+			for _, id := range slices.Sorted(maps.Keys(of)) {
+				slots, bytes = slots+1, bytes+len(of[id].raw)
+			}
+		}
+		return slots, bytes
+	}
+	notes := strings.Repeat("x", farm.MaxNotesLength)
+	for index := range uint64(40) {
+		var cmds [][]byte
+		for i := range 200 {
+			p := printer(farm.ID(fmt.Sprintf("p%d-%d", index, i)))
+			p.Notes = notes
+			cmds = append(cmds, encode(t, p, farm.Stamp{}), encode(t, to(farm.ID(fmt.Sprintf("j%d-%d", index, i)), farm.Running), farm.Stamp{}))
+		}
+		again := farm.PatchPrinter{Patch: farm.Patch{ID: "p0-0", Name: ptr(fmt.Sprint(index))}}
+		apply(t, s, index+1, append(cmds, encode(t, again, farm.Stamp{}))...)
+		if err := s.catchUp(); err != nil {
+			t.Fatal(err)
+		}
+		slots, bytes := kept()
+		if bytes != s.memo.bytes || bytes > memoBytes {
+			t.Fatalf("after %d printers %d bytes are kept, %d counted; want at most %d", (index+1)*200, bytes, s.memo.bytes, memoBytes)
+		}
+		if least := 200; slots < least || slots > bytes/len(notes) {
+			t.Fatalf("after %d printers, and as many jobs that are not there, %d objects are kept in %d bytes", (index+1)*200, slots, bytes)
 		}
 	}
 }
