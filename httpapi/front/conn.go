@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -145,7 +144,7 @@ func (c *conn) call(r *http.Request, size int) (goOn bool) {
 func (c *conn) handle(r *http.Request) (whole bool) {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler && c.server.HTTP.ErrorLog != nil {
-			c.server.HTTP.ErrorLog.Print(fmt.Sprintf("a handler panicked: %v\n%s", p, debug.Stack()))
+			c.server.HTTP.ErrorLog.Printf("a handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
 	c.server.HTTP.Handler.ServeHTTP(&c.answer, r)
