@@ -73,10 +73,10 @@ var mutants = []mutant{
 	{"an event tells of the object as its batch left it", "kvstore/history.go", "		b.events[s.event-1].object = before", "		_ = before"},
 	{"keys are dropped while they are few", "kvstore/keys.go", "h.KeysStored <= b.limits.keys && !expired(oldest, now)", "h.KeysStored <= 2 && !expired(oldest, now)"},
 	{"the applied index is not stored with what was applied", "kvstore/batch.go", "	if err := bucket.Put(headKey, b.head.encode()); err != nil {", "	if len(b.touched) > 0 {\n		return nil\n	}\n	if err := bucket.Put(headKey, b.head.encode()); err != nil {"},
-	{"what is pending is lost when somebody reads", "kvstore/apply.go", "	if s.broken = b.commit(s.current.db); s.broken != nil {", "	if s.broken = b.tx.Rollback(); s.broken != nil {"},
-	{"a snapshot leaves out what is pending", "kvstore/kvstore.go", "	if err := s.catchUp(); err != nil {\n		return err\n	}\n	f, err := s.hold()", "	f, err := s.hold()"},
+	{"what is pending is lost when somebody reads", "kvstore/apply.go", "	err := b.commit(s.current.db)\n", "	err := b.tx.Rollback()\n"},
+	{"a snapshot leaves out what is pending", "kvstore/kvstore.go", "	if err := s.catchUp(); err != nil {\n		return err\n	}\n	f, _, err := s.hold()", "	f, _, err := s.hold()"},
 	{"the hash depends on how batches are cut", "kvstore/batch.go", "	data = binary.BigEndian.AppendUint64(data, b.head.Revision)\n	data = appendSized(data, string(c.Kind))", "	data = binary.BigEndian.AppendUint64(data, uint64(b.commands))\n	data = appendSized(data, string(c.Kind))"},
-	{"time is that of the node, not that of the log", "kvstore/batch.go", "	stamp.At = max(stamp.At, b.head.Time)\n", "	stamp.At = max(stamp.At, b.head.Time) + farm.Time(len(b.slots))\n"},
+	{"time is that of the node, not that of the log", "kvstore/batch.go", "	stamp.At = max(stamp.At, b.head.Time)\n", "	stamp.At = max(stamp.At, b.head.Time) + farm.Time(len(b.touched))\n"},
 
 	// farm
 	{"a cancelled job keeps its grams", "farm/decide_job.go", "	d.settle(spool, -spent, -before.Weight)", "	d.settle(spool, -spent, 0)"},
