@@ -1,4 +1,4 @@
-// Command bare is the least that a farm's HTTP API can cost: net/http and gorilla/mux as raft3d uses them, JSON read
+// Command bare is the least that a farm's HTTP API can cost: net/http with raft3d's front, and gorilla/mux, JSON read
 // and written by encoding/json, and nothing behind it. It agrees with nobody and keeps nothing: a creation is answered with what it
 // says, a read with a record, and a list with ten thousand that were made before. What raft3d takes beyond
 // this is its own.
@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/gorilla/mux"
+
+	"raft3d/httpapi/front"
 )
 
 type printer struct {
@@ -46,11 +49,16 @@ func main() {
 	router.Path("/api/v1/printers").Methods(http.MethodGet).HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, all) })
 	router.Path("/api/v1/printers/{id}").HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, one) })
 	router.PathPrefix("/").HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, []byte("[]")) })
-	server := http.Server{
-		Addr: os.Args[1], Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 90 * time.Second,
+	server := &http.Server{
+		Handler: router, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 90 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
 	}
-	fmt.Fprintln(os.Stderr, "bare:", server.ListenAndServe())
+	l, err := net.Listen("tcp", os.Args[1])
+	if err == nil {
+		takes := func(r *http.Request) bool { return r.Method == http.MethodPost || len(r.URL.Path) > len("/api/v1/printers") }
+		err = (&front.Server{HTTP: server, Takes: takes}).Serve(l)
+	}
+	fmt.Fprintln(os.Stderr, "bare:", err)
 	os.Exit(1)
 }
 
