@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"time"
 
 	"raft3d/farm"
 )
@@ -192,8 +193,8 @@ func (l *listWriter) sendWhole(list []byte) {
 // send sends what has been gathered.
 func (l *listWriter) send(gathered []byte) error {
 	for len(gathered) > 0 && !l.lost {
-		n := min(len(gathered), listBuffer)
-		l.w.limit(writeTimeout)
+		n := min(len(gathered), 4*listBuffer) // each piece wakes its reader; larger ones gain nothing more
+		l.w.limit(writeTimeout * time.Duration(max(1, n/listBuffer)))
 		_, err := l.w.Write(gathered[:n])
 		l.lost = err != nil
 		gathered = gathered[n:]
