@@ -102,10 +102,12 @@ func (c *conn) serve() (rest net.Conn) {
 			began = true // of what may stand behind it
 		}
 		switch {
-		case c.have == 0 && c.server.ending.Load():
-			return nil
 		case c.have == 0:
+			// Deadline before look: a wake that the deadline undoes has set ending before.
 			c.allow(time.Now(), web.IdleTimeout)
+			if c.server.ending.Load() {
+				return nil
+			}
 		case began:
 			c.setDeadline(time.Now().Add(web.ReadTimeout))
 		}
