@@ -55,7 +55,9 @@ func main() {
 	}
 	l, err := net.Listen("tcp", os.Args[1])
 	if err == nil {
-		takes := func(r *http.Request) bool { return r.Method == http.MethodPost || len(r.URL.Path) > len("/api/v1/printers") }
+		takes := func(r *http.Request) bool {
+			return r.Method == http.MethodPost || len(r.URL.Path) > len("/api/v1/printers")
+		}
 		err = (&front.Server{HTTP: server, Takes: takes}).Serve(l)
 	}
 	fmt.Fprintln(os.Stderr, "bare:", err)
