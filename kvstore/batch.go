@@ -321,7 +321,10 @@ func (b *batch) flushObjects(k farm.Kind) error {
 	slices.SortFunc(objects, func(a, b object) int { return cmp.Compare(a.created, b.created) })
 	slices.SortFunc(ids, func(a, b *slot) int { return cmp.Compare(a.key.id, b.key.id) })
 	bucket := b.tx.Bucket(objectBucket(k))
-	bucket.FillPercent = fillPercent
+	bucket.FillPercent = 1
+	if k == farm.KindJob {
+		bucket.FillPercent = fillPercent
+	}
 	for _, o := range objects {
 		if err := put(bucket, b.revisionKey(o.created), o.raw); err != nil {
 			return err
@@ -350,8 +353,8 @@ func (s *slot) position() uint64 {
 }
 
 // fillPercent of pages whose keys nearly always rise: half-full ones would be filled no further. Such are the numbers of
-// objects, ids that this program makes (UUIDv7), and each range of the index of jobs. Jobs grow a little as they go on, by
-// some 50 bytes of 450, so a tenth is left free.
+// jobs, ids that this program makes (UUIDv7), and each range of the index of jobs. Jobs grow a little as they go on, by
+// some 50 bytes of 450, so a tenth is left free; printers and spools are few, and full pages of them are split when they change.
 const fillPercent = 0.9
 
 // put stores value under key; nil deletes it.
