@@ -121,7 +121,7 @@ func (c *conn) call(r *http.Request, size int) (goOn bool) {
 	last := c.server.ending.Load()
 	if !c.lookout.Stop() {
 		// It reads, or has read. What it got belongs behind what was there.
-		_ = c.nc.SetReadDeadline(past)
+		_ = c.nc.SetReadDeadline(past) // where it fails, there is nothing to end
 		a := <-c.ahead
 		c.have += a.n
 		c.deadline = time.Time{}
@@ -183,17 +183,17 @@ func (c *conn) allow(now time.Time, d time.Duration) {
 // wake has the conn look whether the server ends. Any goroutine may call it, and cut.
 func (c *conn) wake() {
 	c.woken.Store(true)
-	_ = c.nc.SetReadDeadline(past)
+	_ = c.nc.SetReadDeadline(past) // as above
 }
 
 func (c *conn) cut() {
 	c.cancel(errGone)
-	_ = c.nc.Close()
+	_ = c.nc.Close() // serve sees it, and nobody else asks
 }
 
 // handOver is the connection for net/http, with what was read of it.
 func (c *conn) handOver() net.Conn {
-	_ = c.nc.SetDeadline(time.Time{})
+	_ = c.nc.SetDeadline(time.Time{}) // net/http sets its own
 	unread := c.buffer[:c.have]
 	if c.method == http.MethodPost { // old clients send a line end behind a form; it is passed over (RFC 9112, 2.2), where the call before is known
 		unread = bytes.TrimLeft(unread, "\r\n")

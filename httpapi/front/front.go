@@ -1,5 +1,4 @@
-// Package front answers plain HTTP/1.1 requests at a third of what net/http takes for them, and leaves everything else to
-// net/http.
+// Package front answers plain HTTP/1.1 requests for less than net/http takes, and leaves everything else to net/http.
 //
 // There are three nouns: a Server, which stands in front of an http.Server and has its three methods; a conn, one
 // connection that the Server still answers by itself; and an answer, the ResponseWriter that a handler gets.
@@ -141,17 +140,18 @@ func (s *Server) forget(c *conn) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.ending.Store(true)
-	answered := make(chan struct{})
-	if len(s.conns) == 0 {
-		close(answered)
-	} else {
-		s.ended = answered
+	if s.ended == nil && len(s.conns) > 0 {
+		s.ended = make(chan struct{})
 	}
+	answered := s.ended
 	for c := range s.conns {
 		c.wake()
 	}
 	s.mu.Unlock()
 	err := s.HTTP.Shutdown(ctx)
+	if answered == nil {
+		return err
+	}
 	select {
 	case <-answered:
 		return err

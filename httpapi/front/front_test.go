@@ -70,14 +70,17 @@ type server interface {
 }
 
 // serve has s serve until the test ends, and returns its address.
-func serve(t testing.TB, s server) (address string) {
+func serve(t testing.TB, s server) (address string) { return serveOver(t, s, nil) }
+
+// serveOver is serve with other connections than TCP's own; nil: those.
+func serveOver(t testing.TB, s server, wrap func(*net.TCPConn) net.Conn) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
+	go func() { ended <- s.Serve(wrapped{l, wrap}) }()
 	t.Cleanup(func() {
 		s.Close() // it may be closed already
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
@@ -85,6 +88,40 @@ func serve(t testing.TB, s server) (address string) {
 		}
 	})
 	return l.Addr().String()
+}
+
+type wrapped struct {
+	net.Listener
+	wrap func(*net.TCPConn) net.Conn
+}
+
+func (l wrapped) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil || l.wrap == nil {
+		return nc, err
+	}
+	return l.wrap(nc.(*net.TCPConn)), nil
+}
+
+// piecemeal is a connection that gives no more than so many bytes at once.
+type piecemeal struct {
+	*net.TCPConn
+	most int
+}
+
+func (c piecemeal) Read(p []byte) (int, error) { return c.TCPConn.Read(p[:min(len(p), c.most)]) }
+
+// observed tells of each Read that it begins, and then what it got.
+type observed struct {
+	*net.TCPConn
+	reads chan int // -1: it begins
+}
+
+func (c observed) Read(p []byte) (int, error) {
+	c.reads <- -1
+	n, err := c.TCPConn.Read(p)
+	c.reads <- n
+	return n, err
 }
 
 // dial opens a connection on which nothing takes longer than ten seconds.
@@ -101,18 +138,11 @@ func dial(t testing.TB, address string) *net.TCPConn {
 	return nc.(*net.TCPConn)
 }
 
-// answers sends the pieces, each in a segment of its own, says that nothing more comes, and tells all answers in words.
-func answers(t testing.TB, address string, pieces ...string) (told string) {
+// answers sends what is asked, says that nothing more comes, and tells all answers in words.
+func answers(t testing.TB, address, asked string) (told string) {
 	t.Helper()
 	nc := dial(t, address)
-	for i, piece := range pieces {
-		if i > 0 {
-			time.Sleep(time.Millisecond) // so that they do not arrive as one; nothing depends on it
-		}
-		if _, err := io.WriteString(nc, piece); err != nil {
-			break // it was refused by then
-		}
-	}
+	_, _ = io.WriteString(nc, asked) // it may be refused before its end
 	_ = nc.CloseWrite()
 	r := bufio.NewReader(nc)
 	for {
@@ -125,7 +155,7 @@ func answers(t testing.TB, address string, pieces ...string) (told string) {
 		}
 		body, err := io.ReadAll(a.Body)
 		if err != nil && strings.Contains(err.Error(), "reset") {
-			err = nil // a piece came after the server had refused the one before
+			err = nil // net/http refused it, and closed over the pieces that it had not read
 		}
 		a.Header.Del("Date")
 		if a.ContentLength = max(a.ContentLength, int64(len(body))); len(body) > 0 {
@@ -207,22 +237,23 @@ var requests = map[string]string{
 // Whatever comes, it is answered as net/http alone would answer it.
 func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 	alone := serve(t, webServer(echo))
-	front := serve(t, &Server{HTTP: webServer(echo), Takes: takesAll})
+	fronts := map[string]string{"whole": serve(t, &Server{HTTP: webServer(echo), Takes: takesAll})}
+	for _, most := range []int{1, 7, 100} {
+		fronts[fmt.Sprint("in pieces of ", most)] = serveOver(t, &Server{HTTP: webServer(echo), Takes: takesAll}, func(nc *net.TCPConn) net.Conn { return piecemeal{nc, most} })
+	}
 	for name, request := range requests {
-		want := answers(t, alone, request)
-		if got := answers(t, front, request); got != want {
-			t.Errorf("%s: got\n%swant\n%s", name, got, want)
-		}
-		if len(request) > 5000 {
-			continue
-		}
-		half := len(request) / 2
-		if got := answers(t, front, request[:half], request[half:]); got != want {
-			t.Errorf("%s, in two pieces: got\n%swant\n%s", name, got, want)
-		}
-		if head, body, found := strings.Cut(request, "\r\n\r\n"); found {
-			if got := answers(t, front, created+head+"\r\n\r\n", body); got != answers(t, alone, created+request) {
-				t.Errorf("%s, behind another and with its body apart: got\n%s", name, got)
+		for _, asked := range []string{request, created + request} {
+			if asked != request {
+				name += ", behind another"
+			}
+			want := answers(t, alone, asked)
+			for how, address := range fronts {
+				if how != "whole" && len(request) > 5000 {
+					continue
+				}
+				if got := answers(t, address, asked); got != want {
+					t.Errorf("%s, %s: got\n%swant\n%s", name, how, got, want)
+				}
 			}
 		}
 	}
@@ -266,20 +297,35 @@ func TestACallEndsWithItsClient(t *testing.T) {
 
 // What comes while a call takes long is the next request, and not lost.
 func TestWhatComesDuringALongCallIsAnsweredAfterIt(t *testing.T) {
-	goOn := make(chan struct{})
-	address := serve(t, &Server{Takes: takesAll, HTTP: webServer(func(w http.ResponseWriter, r *http.Request) {
+	goOn, reads := make(chan struct{}), make(chan int, 16)
+	address := serveOver(t, &Server{Takes: takesAll, HTTP: webServer(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			<-goOn
 		}
 		echo(w, r)
-	})})
+	})}, func(nc *net.TCPConn) net.Conn { return observed{nc, reads} })
 	nc := dial(t, address)
+	awaitRead := func(want int) {
+		t.Helper()
+		select {
+		case got := <-reads:
+			if got != want {
+				t.Fatalf("a read of %d, want %d", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no read of %d", want)
+		}
+	}
 	slow := strings.Replace(created, "/api/v1/printers", "/slow", 1)
+	awaitRead(-1)
 	for _, piece := range []string{slow, created[:30]} {
 		if _, err := io.WriteString(nc, piece); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * patience) // until it looks out, so that the second piece is the lookout's; it passes without, too
+		awaitRead(len(piece))
+		if piece == slow {
+			awaitRead(-1) // the lookout's, whose the second piece is
+		}
 	}
 	close(goOn)
 	if _, err := io.WriteString(nc, created[30:]); err != nil {
