@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"raft3d/farm"
+	"raft3d/farm/farmtest"
 )
 
 // memoryFarm is a Farm of one node without a log: farm.Decide over maps. Its hooks, where they are set, come first.
@@ -67,17 +68,9 @@ func (m *memoryFarm) empty() {
 	m.jobs = map[farm.ID]farm.Job{}
 }
 
-func (m *memoryFarm) Printer(id farm.ID) *farm.Printer   { return copyOf(m.printers, id) }
-func (m *memoryFarm) Filament(id farm.ID) *farm.Filament { return copyOf(m.filaments, id) }
-func (m *memoryFarm) Job(id farm.ID) *farm.Job           { return copyOf(m.jobs, id) }
-
-func copyOf[T any](objects map[farm.ID]T, id farm.ID) *T {
-	object, ok := objects[id]
-	if !ok {
-		return nil
-	}
-	return &object
-}
+func (m *memoryFarm) Printer(id farm.ID) *farm.Printer   { return farmtest.CopyOf(m.printers, id) }
+func (m *memoryFarm) Filament(id farm.ID) *farm.Filament { return farmtest.CopyOf(m.filaments, id) }
+func (m *memoryFarm) Job(id farm.ID) *farm.Job           { return farmtest.CopyOf(m.jobs, id) }
 
 func (m *memoryFarm) RunningJob(printer farm.ID) (farm.ID, bool) {
 	for id, j := range m.jobs {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -192,17 +191,14 @@ func (l *listWriter) sendWhole(list []byte) {
 
 // send sends what has been gathered.
 func (l *listWriter) send(gathered []byte) error {
-	for len(gathered) > 0 && !l.lost {
+	for len(gathered) > 0 {
 		n := min(len(gathered), 4*listBuffer) // each piece wakes its reader; larger ones gain nothing more
 		l.w.limit(writeTimeout * time.Duration(max(1, n/listBuffer)))
-		_, err := l.w.Write(gathered[:n])
-		l.lost = err != nil
+		if _, err := l.w.Write(gathered[:n]); err != nil {
+			l.lost = true
+			return err
+		}
 		gathered = gathered[n:]
-	}
-	if l.lost {
-		return errClientGone
 	}
 	return nil
 }
-
-var errClientGone = errors.New("the client has gone")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"raft3d/farm"
@@ -63,7 +62,7 @@ func revisionOf(object any) uint64 {
 }
 
 func (e *event) append(to []byte) []byte {
-	to = append(to, eventForm, byte(slices.Index(farm.Kinds, e.kind)), byte(e.action))
+	to = append(to, eventForm, byte(place(e.kind)), byte(e.action))
 	to = binary.BigEndian.AppendUint64(to, uint64(e.at))
 	to = binary.BigEndian.AppendUint64(to, e.position)
 	to = binary.AppendUvarint(to, uint64(len(e.actor)))

@@ -51,15 +51,11 @@ var (
 const kinds = 3
 
 func place(k farm.Kind) int {
-	switch k {
-	case farm.KindPrinter:
-		return 0
-	case farm.KindFilament:
-		return 1
-	case farm.KindJob:
-		return 2
+	i := slices.Index(farm.Kinds, k)
+	if i < 0 {
+		panic(fmt.Sprintf("there is no kind %q", k))
 	}
-	panic(fmt.Sprintf("there is no kind %q", k))
+	return i
 }
 
 func objectBucket(k farm.Kind) []byte { return []byte(k) }

@@ -52,7 +52,8 @@ func openPort(name, listen, adv string, limits func(*http.Server), short func(*h
 	}
 	limits(web)
 	web.Protocols.SetHTTP1(true)
-	if p.server = web; short != nil {
+	p.server = web
+	if short != nil {
 		p.server = &front.Server{HTTP: web, Takes: short}
 	}
 	go p.run(l)

@@ -112,13 +112,14 @@ func (f *Farm) enter(c farm.Command, made farm.Change) {
 
 // Printer, Filament, Job, RunningJob and ActiveJobs make the Farm a farm.Reader.
 
-func (f *Farm) Printer(id farm.ID) *farm.Printer { return copyOf(f.Printers, id) }
+func (f *Farm) Printer(id farm.ID) *farm.Printer { return CopyOf(f.Printers, id) }
 
-func (f *Farm) Filament(id farm.ID) *farm.Filament { return copyOf(f.Filaments, id) }
+func (f *Farm) Filament(id farm.ID) *farm.Filament { return CopyOf(f.Filaments, id) }
 
-func (f *Farm) Job(id farm.ID) *farm.Job { return copyOf(f.Jobs, id) }
+func (f *Farm) Job(id farm.ID) *farm.Job { return CopyOf(f.Jobs, id) }
 
-func copyOf[T any](objects map[farm.ID]T, id farm.ID) *T {
+// CopyOf is a copy of the object with that id, as a farm.Reader hands it out; nil: there is none.
+func CopyOf[T any](objects map[farm.ID]T, id farm.ID) *T {
 	object, ok := objects[id]
 	if !ok {
 		return nil
